@@ -1,0 +1,56 @@
+"""Shape, dtype and bounds of every array that crosses a boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from handrail.config import check, digest
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an environment observes and accepts; both hosts compare its digest at hello."""
+
+    task: str  # name of the task
+    task_hash: str  # digest of everything that defines the task
+    control_hz: float  # [Hz], policy steps per second
+    horizon: int  # [steps], an episode is truncated here
+    slices: dict[str, tuple[int, int]]  # part of the state vector: name -> [start, stop)
+    action: int  # A, number of action dimensions, each in [-1, 1]
+    images: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # name -> (H, W, 3) uint8
+    gripper: int = -1  # index of the gripper's action dimension, -1 where there is none
+
+    def __post_init__(self) -> None:
+        check(self.action > 0, "action", self.action, "positive")
+        check(self.horizon > 0, "horizon", self.horizon, "positive")
+        check(self.control_hz > 0, "control_hz", self.control_hz, "positive")
+
+    @property
+    def state(self) -> int:
+        """Length S of the state vector."""
+        return max(stop for _, stop in self.slices.values())
+
+    @property
+    def hash(self) -> str:
+        """Digest of the whole spec."""
+        return digest(self)
+
+    def part(self, state: np.ndarray, name: str) -> np.ndarray:
+        """Return the named part of a state vector (..., S) -> (..., stop - start)."""
+        start, stop = self.slices[name]
+        return state[..., start:stop]
+
+
+def slices_of(**sizes: int) -> dict[str, tuple[int, int]]:
+    """Return consecutive named slices, in the order given.
+
+    Args:
+        sizes: Name of each part and its length.
+    """
+    slices, start = {}, 0
+    for name, size in sizes.items():
+        slices[name] = (start, start + size)
+        start += size
+    return slices
