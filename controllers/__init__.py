@@ -1,0 +1,1 @@
+"""Pure 1 kHz control: no sockets, no threads, no devices."""

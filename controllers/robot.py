@@ -1,0 +1,180 @@
+"""What is asked of a controlled robot and what it says back.
+
+A `Request` goes down once per policy period; a `Snapshot` comes up at its end. Both have a fixed
+float64 layout, so that they go through shared memory without a codec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from handrail.errors import ProtocolMismatch
+
+
+class Source(IntEnum):
+    """Who asks; the host decides whether it is granted."""
+
+    POLICY = 0
+    HUMAN = 1
+    SCRIPT = 2  # resets and other guarded motions of the host's own
+
+
+class Mode(IntEnum):
+    """What the chain is doing."""
+
+    IDLE = 0  # no torque
+    HOLDING = 1  # at rest around the last target: no fresh request
+    FOLLOWING = 2  # the policy or a script has authority
+    HUMAN = 3  # a person has authority
+    SOFT_STOP = 4  # stiffness ramped down, damped; left only by `rearm`
+    FAULT = 5  # the state can't be trusted; torque ramped to zero; left only by a reset
+
+
+class Fault(IntEnum):
+    """Why the chain left normal operation; 0 in normal operation."""
+
+    NONE = 0
+    STATE_NOT_FINITE = 1  # NaN or inf in the measured state
+    STATE_JUMP = 2  # joints moved faster than is physically possible
+    TARGET_STALE = 3  # no fresh target for longer than the soft-stop time
+    HEARTBEAT_LOST = 4  # the actor's heartbeat stopped for longer than the soft-stop time
+    JOINT_LIMIT = 5  # a joint is beyond its range
+    FORCE_LIMIT = 6  # the tool met more force than the config allows
+    ENERGY_AUDIT = 7  # more energy left the controller than its window allows
+    COMMANDED = 8  # somebody asked for a stop
+
+
+class Request(NamedTuple):
+    """What the actor asks of the host for the next policy period."""
+
+    seq: int  # increases by one per request
+    source: int  # Source
+    position: np.ndarray  # (3,) float64, target of the tool centre, base frame [m]
+    quaternion: np.ndarray  # (4,) float64, xyzw, target orientation of the tool, base frame
+    gripper: float  # target width between the fingers [m], 0 is closed
+
+    def pack(self) -> np.ndarray:
+        """Return the request as a flat (REQUEST_SIZE,) float64 array."""
+        return np.array(
+            [self.seq, self.source, *self.position, *self.quaternion, self.gripper], np.float64
+        )
+
+    @staticmethod
+    def unpack(array: np.ndarray) -> Request:
+        """Return the request of a flat array; values are copied and not judged.
+
+        Raises:
+            ProtocolMismatch: The array has another size.
+        """
+        if array.shape != (REQUEST_SIZE,):
+            raise ProtocolMismatch(f"a request has {REQUEST_SIZE} values, got {array.shape}")
+        return Request(
+            int(array[0]), int(array[1]), array[2:5].copy(), array[5:9].copy(), float(array[9])
+        )
+
+
+REQUEST_SIZE = 10
+
+
+def _vector(size: int) -> np.ndarray:
+    return field(default_factory=lambda: np.zeros(size), metadata={"size": size})
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What the host says at the end of a policy period; sums and peaks are over that period."""
+
+    time: float = 0.0  # [s], robot time since reset (simulated in lockstep)
+    tick: int = 0  # control ticks since reset
+    episode: int = 0  # resets since the host started
+    mode: int = 0  # Mode
+    fault: int = 0  # Fault
+    request_seq: int = -1  # seq of the newest request that was accepted, -1 for none
+    q: np.ndarray = _vector(7)  # measured joint positions [rad]
+    dq: np.ndarray = _vector(7)  # measured joint velocities [rad/s]
+    position: np.ndarray = _vector(3)  # tool centre from measured q, base frame [m]
+    quaternion: np.ndarray = _vector(4)  # xyzw
+    twist: np.ndarray = _vector(6)  # of the tool centre, base frame [m/s, rad/s]
+    target_position: np.ndarray = _vector(3)  # where the virtual spring's end really is [m]
+    target_quaternion: np.ndarray = _vector(4)  # xyzw
+    wrench: np.ndarray = _vector(6)  # of the environment ON the tool, base frame [N, N m]
+    gripper_width: float = 0.0  # measured [m]
+    gripper_target: float = 0.0  # [m]
+    tank: float = 0.0  # energy left to spend [J]
+    spring: float = 0.0  # energy of the virtual springs [J]
+    gated_ticks: int = 0  # ticks in which the tank or a torque limit held the target back
+    clipped_ticks: int = 0  # ticks in which the last-line torque clip acted
+    leashed_ticks: int = 0  # ticks in which leash, box or speed limit changed the target
+    energy_injected: float = 0.0  # positive jumps of the spring's energy that were paid for [J]
+    energy_refused: float = 0.0  # what the gate did not grant [J]
+    force_peak: float = 0.0  # largest |F| measured [N]
+    force_rms: float = 0.0  # [N]
+    speed_peak: float = 0.0  # largest speed of the tool centre [m/s]
+    tick_us: float = 0.0  # mean wall time of one tick (read, chain, physics) [µs]
+    late_ticks: int = 0  # ticks that began after their deadline; real time only
+    dropped_requests: int = 0  # requests refused since reset: not finite, out of order
+    truth: np.ndarray = _vector(16)  # simulation only: filled by the task, success flag first
+
+    def pack(self, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the snapshot as a flat (SNAPSHOT_SIZE,) float64 array.
+
+        Args:
+            out: Array to write into instead of a new one.
+        """
+        out = np.empty(SNAPSHOT_SIZE) if out is None else out
+        for name, (start, stop) in SNAPSHOT_SLICES.items():
+            out[start:stop] = getattr(self, name)
+        return out
+
+    @staticmethod
+    def unpack(array: np.ndarray) -> Snapshot:
+        """Return the snapshot of a flat array; values are copied.
+
+        Raises:
+            ProtocolMismatch: The array has another size.
+        """
+        if array.shape != (SNAPSHOT_SIZE,):
+            raise ProtocolMismatch(f"a snapshot has {SNAPSHOT_SIZE} values, got {array.shape}")
+        values = {}
+        for name, (start, stop) in SNAPSHOT_SLICES.items():
+            if name in _VECTORS:
+                values[name] = array[start:stop].copy()
+            else:
+                values[name] = int(array[start]) if name in _INTEGERS else float(array[start])
+        return Snapshot(**values)
+
+
+def _layout() -> dict[str, tuple[int, int]]:
+    slices, start = {}, 0
+    for item in fields(Snapshot):
+        size = item.metadata.get("size", 1)
+        slices[item.name] = (start, start + size)
+        start += size
+    return slices
+
+
+SNAPSHOT_SLICES = _layout()  # name -> [start, stop) in the flat array
+SNAPSHOT_SIZE = max(stop for _, stop in SNAPSHOT_SLICES.values())
+_VECTORS = frozenset(item.name for item in fields(Snapshot) if item.metadata)
+_INTEGERS = frozenset(item.name for item in fields(Snapshot) if item.type == "int")
+
+
+class Robot(Protocol):
+    """A controlled arm: the chain and the plant (or the wire to it) behind one door."""
+
+    def run(self, request: Request | None, ticks: int) -> Snapshot:
+        """Control for some ticks and return what happened.
+
+        Args:
+            request: New target, or None if none came: the last one ages.
+            ticks: Control ticks to run [-].
+        """
+        ...
+
+    def stop(self) -> None:
+        """Go to soft stop from the next tick on; left only by a reset or `rearm`."""
+        ...
