@@ -1,0 +1,70 @@
+"""What every process of a run does first: die with its supervisor, keep to its cores, stop on a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+SUPERVISOR = "HANDRAIL_SUPERVISOR"  # environment: pid of the supervisor
+CORES = "HANDRAIL_CORES"  # environment: comma-separated cores of this process
+_PR_SET_PDEATHSIG = 1
+
+
+def join_supervisor(farewell: signal.Signals) -> None:
+    """Have the kernel send `farewell` when the supervisor dies, and keep to the given cores.
+
+    Without a supervisor in the environment nothing happens.
+
+    Args:
+        farewell: SIGKILL where every write is crash-safe, SIGTERM where the arm must come to rest.
+    """
+    cores = os.environ.get(CORES)
+    if cores:
+        with contextlib.suppress(OSError, ValueError):
+            os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    supervisor = os.environ.get(SUPERVISOR)
+    if not supervisor:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(farewell), 0, 0, 0)
+    if os.getppid() != int(supervisor):  # it died before the call above
+        raise SystemExit(1)
+
+
+def split_cores(available: list[int]) -> dict[str, str]:
+    """Return each role's cores: the robot's side on the first, the learner on the rest.
+
+    Args:
+        available: Cores that the supervisor may use.
+    """
+    if len(available) < 2:
+        return {}
+    if len(available) == 2:
+        robot, learner = available[:1], available[1:]
+        return {"host": _join(robot), "actor": _join(robot), "learner": _join(learner)}
+    return {
+        "host": _join(available[:1]),
+        "actor": _join(available[1:2]),
+        "learner": _join(available[2:]),
+    }
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM or SIGINT sets; the previous handlers come back at the end."""
+    stop = threading.Event()
+    previous = {
+        sig: signal.signal(sig, lambda *_: stop.set()) for sig in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for sig, handler in previous.items():
+            signal.signal(sig, handler)
+
+
+def _join(cores: list[int]) -> str:
+    return ",".join(map(str, cores))
