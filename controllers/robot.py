@@ -6,8 +6,9 @@ float64 layout, so that they go through shared memory without a codec.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,13 +81,18 @@ class Request(NamedTuple):
 REQUEST_SIZE = 10
 
 
-def _vector(size: int) -> np.ndarray:
-    return field(default_factory=lambda: np.zeros(size), metadata={"size": size})
+_zeros3, _zeros4, _zeros6 = partial(np.zeros, 3), partial(np.zeros, 4), partial(np.zeros, 6)
+_zeros7, _zeros16 = partial(np.zeros, 7), partial(np.zeros, 16)
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """What the host says at the end of a policy period; sums and peaks are over that period."""
+    """What the host says at the end of a policy period; sums and peaks are over that period.
+
+    Pose and twist come from the measured joints. `target_*` is where the virtual spring's other end
+    really is, after interpolation, leash, box, speed limit and gate. `truth` has the success flag
+    first and is zero on a real robot.
+    """
 
     time: float = 0.0  # [s], robot time since reset (simulated in lockstep)
     tick: int = 0  # control ticks since reset
@@ -94,14 +100,14 @@ class Snapshot:
     mode: int = 0  # Mode
     fault: int = 0  # Fault
     request_seq: int = -1  # seq of the newest request that was accepted, -1 for none
-    q: np.ndarray = _vector(7)  # measured joint positions [rad]
-    dq: np.ndarray = _vector(7)  # measured joint velocities [rad/s]
-    position: np.ndarray = _vector(3)  # tool centre from measured q, base frame [m]
-    quaternion: np.ndarray = _vector(4)  # xyzw
-    twist: np.ndarray = _vector(6)  # of the tool centre, base frame [m/s, rad/s]
-    target_position: np.ndarray = _vector(3)  # where the virtual spring's end really is [m]
-    target_quaternion: np.ndarray = _vector(4)  # xyzw
-    wrench: np.ndarray = _vector(6)  # of the environment ON the tool, base frame [N, N m]
+    q: np.ndarray = field(default_factory=_zeros7)  # measured joint positions [rad]
+    dq: np.ndarray = field(default_factory=_zeros7)  # measured joint velocities [rad/s]
+    position: np.ndarray = field(default_factory=_zeros3)  # tool centre, base frame [m]
+    quaternion: np.ndarray = field(default_factory=_zeros4)  # xyzw
+    twist: np.ndarray = field(default_factory=_zeros6)  # of the tool [m/s, rad/s]
+    target_position: np.ndarray = field(default_factory=_zeros3)  # the spring's other end [m]
+    target_quaternion: np.ndarray = field(default_factory=_zeros4)  # xyzw
+    wrench: np.ndarray = field(default_factory=_zeros6)  # ON the tool, base frame [N, N m]
     gripper_width: float = 0.0  # measured [m]
     gripper_target: float = 0.0  # [m]
     tank: float = 0.0  # energy left to spend [J]
@@ -117,7 +123,7 @@ class Snapshot:
     tick_us: float = 0.0  # mean wall time of one tick (read, chain, physics) [µs]
     late_ticks: int = 0  # ticks that began after their deadline; real time only
     dropped_requests: int = 0  # requests refused since reset: not finite, out of order
-    truth: np.ndarray = _vector(16)  # simulation only: filled by the task, success flag first
+    truth: np.ndarray = field(default_factory=_zeros16)  # simulation only, from the task
 
     def pack(self, out: np.ndarray | None = None) -> np.ndarray:
         """Return the snapshot as a flat (SNAPSHOT_SIZE,) float64 array.
@@ -151,7 +157,7 @@ class Snapshot:
 def _layout() -> dict[str, tuple[int, int]]:
     slices, start = {}, 0
     for item in fields(Snapshot):
-        size = item.metadata.get("size", 1)
+        size = 1 if item.default_factory is MISSING else item.default_factory().size
         slices[item.name] = (start, start + size)
         start += size
     return slices
@@ -159,7 +165,7 @@ def _layout() -> dict[str, tuple[int, int]]:
 
 SNAPSHOT_SLICES = _layout()  # name -> [start, stop) in the flat array
 SNAPSHOT_SIZE = max(stop for _, stop in SNAPSHOT_SLICES.values())
-_VECTORS = frozenset(item.name for item in fields(Snapshot) if item.metadata)
+_VECTORS = frozenset(item.name for item in fields(Snapshot) if item.default is MISSING)
 _INTEGERS = frozenset(item.name for item in fields(Snapshot) if item.type == "int")
 
 
