@@ -34,6 +34,11 @@ class Run:
         return self.folder / "config.toml"
 
     @property
+    def spec(self) -> Path:
+        """The environment's spec, for a learner that never imports an environment."""
+        return self.folder / "spec.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line, from every role."""
         return self.folder / "metrics.jsonl"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+
+from pathlib import Path
 
 import numpy as np
 
-from handrail.config import check, digest
+from handrail.config import check, digest, from_dict, to_dict
+from handrail.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,24 @@ class EnvSpec:
         """Return the named part of a state vector (..., S) -> (..., stop - start)."""
         start, stop = self.slices[name]
         return state[..., start:stop]
+
+
+def dump_spec(spec: EnvSpec) -> str:
+    """Return a spec as JSON text that `load_spec` reads back."""
+    return json.dumps(to_dict(spec), indent=2) + "\n"
+
+
+def load_spec(path: Path) -> EnvSpec:
+    """Return the spec in a JSON file.
+
+    Raises:
+        ConfigError: The file is missing, or is no spec.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"can't read spec {path}: {error}") from None
+    return from_dict(EnvSpec, table, "spec")
 
 
 def slices_of(**sizes: int) -> dict[str, tuple[int, int]]:

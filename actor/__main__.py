@@ -1,0 +1,47 @@
+"""`handrail actor --run FOLDER`: the actor's process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from handrail.errors import Error
+from handrail.process import join_supervisor, stop_on_signals
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the actor of a run folder to the end of its session; return the exit code."""
+    parser = argparse.ArgumentParser(prog="handrail actor", description=main.__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    options = parser.parse_args(argv)
+    join_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
+    )
+    with stop_on_signals() as stop:
+        from actor.process import run_actor
+        from actor.session import Stopped
+        from handrail.errors import DeviceLost, LinkTimeout
+        from handrail.runs import open_run
+
+        try:
+            run_actor(open_run(options.run), stop.is_set)
+        except Stopped:
+            logging.getLogger("actor").info("stopped on request")
+            return 3
+        except (DeviceLost, LinkTimeout) as error:
+            logging.getLogger("actor").error("%s", error)
+            return 1
+        except Error as error:
+            logging.getLogger("actor").error("%s", error)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""`handrail record TASK`: record demonstrations into a run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from actor.commands.options import parse, parser, say
+
+
+def main(argv: list[str]) -> int:
+    """Record demonstrations by the task's scripted expert; return the exit code."""
+    arguments = parser("record", "Record demonstrations into a run folder, new or existing.")
+    arguments.add_argument("task", nargs="?", help="a shipped task or a .toml file, for a new run folder")
+    arguments.add_argument("--out", type=Path, help="run folder to make")
+    arguments.add_argument("--run", type=Path, help="existing run folder to add to")
+    arguments.add_argument("--episodes", type=int, help="successful episodes to have in all")
+    options, overrides = parse(arguments, argv)
+    if (options.task is None) == (options.run is None):
+        arguments.error("give a task, or --run RUN")
+
+    from actor.commands.folder import existing, new
+    from actor.offline import offline_session
+    from handrail.runs import locked
+
+    if options.run is not None:
+        run, config = existing(options.run)
+    else:
+        run, config = new(options.task, overrides, options.out, "record")
+    wanted = options.episodes or config.run.demos
+    with locked(run), offline_session(run, config) as (session, trainer):
+        session.record(wanted - trainer.demos)
+        say(f"{trainer.demos} demonstrations in {run.folder}; next: handrail bc {run.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""`handrail train TASK`: record, train, evaluate, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from actor.commands.options import parse, parser, say
+from handrail.errors import ConfigError
+
+
+def main(argv: list[str]) -> int:
+    """Train a task through the whole stack and leave a run folder; return the exit code."""
+    arguments = parser("train", "Train a task through the whole stack and leave a run folder.")
+    arguments.add_argument("task", nargs="?", help="a shipped task (reach, pick, peg, assemble) or a .toml file")
+    arguments.add_argument("--out", type=Path, help="run folder to make (default: below ./runs)")
+    arguments.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run folder")
+    arguments.add_argument("--inline", action="store_true", help="all roles in one process, lockstep, bit-reproducible")
+    arguments.add_argument("--realtime", action="store_true", help="the simulated arm runs in real time")
+    arguments.add_argument("--view", action="store_true", help="open MuJoCo's viewer where there is a display")
+    arguments.add_argument("--no-video", action="store_true", help="leave out policy.mp4")
+    options, overrides = parse(arguments, argv)
+    if (options.task is None) == (options.resume is None):
+        arguments.error("give a task, or --resume RUN")
+
+    from actor.commands.folder import existing, new
+    from actor.finish import finish
+    from actor.train import Supervisor, supervise
+    from handrail.runs import locked, rewind_clock
+
+    if options.resume is not None:
+        if overrides:
+            raise ConfigError(
+                f"a resumed run keeps its config, got {' '.join(overrides)}; start a new run to "
+                f"change it"
+            )
+        run, config = existing(options.resume)
+    else:
+        run, config = new(options.task, overrides, options.out, "train")
+    with locked(run):
+        if options.resume is not None:
+            run = rewind_clock(run)
+        say(f"run folder: {run.folder}")
+        if options.inline:
+            from actor.offline import run_inline
+
+            finished = run_inline(run, config)
+        else:
+            from actor.live import LiveView
+
+            with LiveView(run, config) as view:
+                supervisor = Supervisor(run, realtime=options.realtime, view=options.view)
+                finished = supervise(run, supervisor, view.update)
+        if not finished:
+            say(f"stopped; go on with: handrail train --resume {run.folder}")
+            return 130
+        finish(run, config, video=not options.no_video)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""A run's whole config: one table per component, from a file, with overrides from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from controllers.config import ControlConfig
+from handrail.config import check, from_dict, load_toml
+from handrail.errors import ConfigError
+from learner.config import BaseConfig, LearnerConfig
+from learner.presets import learner_config
+from robot_env.robots.mujoco import MujocoConfig
+from robot_env.tasks import TaskConfig
+from robot_env.teleop.scripted import OperatorConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long a run is and what it is measured by."""
+
+    seed: int = 0  # [-], of everything but the demonstrations
+    steps: int = 10_000  # [steps], training steps on the robot
+    demos: int = 20  # [episodes], successful demonstrations recorded first
+    demo_seed: int = 0  # [-], the same for methods that are compared
+    eval_episodes: int = 50  # [episodes], at the end, each of policy, base and trivial policies
+    publish_steps: int = 25  # [steps], training steps between publications of weights
+    max_lead: int = 100  # [steps], how far a simulated robot may be ahead of training; 0: no bound
+    journal: bool = False  # also write an account of rows apart from the spool, to audit the link
+
+    def __post_init__(self) -> None:
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
+        check(self.steps >= 1, "steps", self.steps, "1 or more")
+        check(self.demos >= 1, "demos", self.demos, "1 or more")
+        check(self.eval_episodes >= 1, "eval_episodes", self.eval_episodes, "1 or more")
+        check(self.publish_steps >= 1, "publish_steps", self.publish_steps, "1 or more")
+        check(self.max_lead >= 0, "max_lead", self.max_lead, "0 or more")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run does, in one value; a run folder holds it as config.toml."""
+
+    task: TaskConfig
+    robot: MujocoConfig = field(default_factory=MujocoConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)
+    operator: OperatorConfig = field(default_factory=OperatorConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def load_config(name: str, overrides: list[str] | None = None, command: str = "train") -> Config:
+    """Return the config of a shipped task or of a TOML file, with overrides applied.
+
+    Args:
+        name: Name of a shipped config ("peg") or path to a TOML file.
+        overrides: Options like ["--learner.utd", "4"].
+        command: Name shown in help and errors.
+
+    Raises:
+        ConfigError: No such config, or a bad key or value in it.
+        SystemExit: A bad override; tyro has printed why.
+    """
+    table = load_toml(find_config(name))
+    options = list(overrides or [])
+    preset = _option(options, "--learner.preset")
+    if preset is not None:
+        table.setdefault("learner", {})["preset"] = preset
+    config = parse_config(table)
+    if not options:
+        return config
+    return tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
+
+
+def parse_config(table: dict[str, Any]) -> Config:
+    """Return the config of parsed TOML tables; a preset's values yield to what the table says.
+
+    Raises:
+        ConfigError: A bad key or value.
+    """
+    learner = learner_config(table.get("learner", {}))
+    rest = {key: value for key, value in table.items() if key != "learner"}
+    return dataclasses.replace(from_dict(Config, rest), learner=learner)
+
+
+def find_config(name: str) -> Path:
+    """Return the path of a shipped config or of the file that was named.
+
+    Raises:
+        ConfigError: There is neither; the message lists what is shipped.
+    """
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"no config file {name}")
+        return path
+    shipped = {path.stem: path for path in _shipped_folder().glob("*.toml")}
+    if name not in shipped:
+        raise ConfigError(
+            f"no task {name!r}; shipped are {', '.join(sorted(shipped))}, or give a path to a "
+            f".toml file"
+        )
+    return shipped[name]
+
+
+def _shipped_folder() -> Path:
+    package = Path(str(importlib.resources.files("handrail")))
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _option(options: list[str], name: str) -> str | None:
+    for i, option in enumerate(options):
+        if option == name and i + 1 < len(options):
+            return options[i + 1]
+        if option.startswith(name + "="):
+            return option.split("=", 1)[1]
+    return None

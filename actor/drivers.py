@@ -1,0 +1,70 @@
+"""Whoever may have the arm: the policy, the task's scripted expert, its trivial policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from actor.episode import Decision
+from learner.acting import Policy
+from robot_env.tasks import Task
+
+
+class PolicyDriver:
+    """The learned policy, or the base beneath it."""
+
+    def __init__(
+        self, policy: Policy, mode: Literal["explore", "eval", "base"], env_step: Callable[[], int]
+    ) -> None:
+        self._policy = policy
+        self._mode = mode
+        self._env_step = env_step
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._policy.reset()
+
+    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> Decision:
+        """Return the policy's action and the base's context."""
+        out = self._policy.act(observation["state"], mode=self._mode, env_step=self._env_step())
+        return Decision(out.action, out.base_action, out.base_pos, out.base_valid, out.q)
+
+    def flush(self) -> None:
+        """Drop the base's planned chunk."""
+        self._policy.flush()
+
+
+class ScriptDriver:
+    """A task's script: it sees snapshots, not observations."""
+
+    def __init__(self, make: Callable[[], Any], actions: int) -> None:
+        self._make = make
+        self._actions = actions
+        self._script = make()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._script.reset()
+
+    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> Decision:
+        """Return the script's action."""
+        action = self._script.act(info["snapshot"], info["nominal"])
+        action = np.clip(action, -1, 1).astype(np.float32)
+        return Decision(action, np.zeros(self._actions, np.float32))
+
+    def flush(self) -> None:
+        """Do nothing: a script plans no further than its next action."""
+
+
+def ExpertDriver(task: Task, rng: np.random.Generator, noisy: bool) -> ScriptDriver:  # noqa: N802
+    """Return the task's scripted expert, which sees the simulation's truth."""
+    return ScriptDriver(
+        lambda: task.expert(rng, noise=task.demo_noise if noisy else 0.0), task.spec.action
+    )
+
+
+def TrivialDriver(task: Task, name: str, rng: np.random.Generator) -> ScriptDriver:  # noqa: N802
+    """Return one of the task's trivial policies."""
+    return ScriptDriver(lambda: task.trivial[name](rng), task.spec.action)

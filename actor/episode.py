@@ -1,0 +1,187 @@
+"""One episode: observe, decide, let a person decide otherwise, act, and write down every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from handrail.spec import EnvSpec
+from handrail.transition import Source, Transition
+from robot_env.env import RobotEnv
+
+Sink = Callable[[Transition], None]
+
+
+class Decision(NamedTuple):
+    """What a driver wants of one step, with the base's context at the same observation."""
+
+    action: np.ndarray  # (A,) float32, in [-1, 1]
+    base_action: np.ndarray  # (A,) float32, 0 without a base
+    base_pos: int = 0
+    base_valid: bool = False
+    q: float = float("nan")  # value of the action under the critics, where known
+
+
+class Driver(Protocol):
+    """Whoever has the arm by default: a policy, a scripted expert, a trivial policy."""
+
+    def reset(self) -> None:
+        """Forget the previous episode."""
+        ...
+
+    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> Decision:
+        """Return what to do at this observation."""
+        ...
+
+    def flush(self) -> None:
+        """Drop planned actions: somebody else had the arm."""
+        ...
+
+
+class Person(Protocol):
+    """Whoever may take over: a teleoperation device, or the scripted operator."""
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        ...
+
+    def read(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray | None:
+        """Return the action (A,) while the person holds the arm, None otherwise."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What an episode came to."""
+
+    success: bool
+    reward_sum: float
+    length: int  # [steps]
+    human_steps: int  # [steps]
+    takeovers: int  # times that the person took the arm
+    complete: bool  # False: stopped or cut before its end
+    q: float  # mean value of the chosen actions, nan where unknown
+    info: dict[str, Any]  # of the last step
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether nobody helped."""
+        return self.human_steps == 0
+
+
+def run_episode(
+    env: RobotEnv,
+    driver: Driver,
+    *,
+    seed: int,
+    episode: int,
+    source: Source,
+    sink: Sink,
+    person: Person | None = None,
+    before_step: Callable[[], bool] = lambda: True,
+    after_step: Callable[[dict[str, Any]], None] = lambda info: None,
+) -> EpisodeResult:
+    """Run one episode and hand each row to the sink as soon as it is known.
+
+    A lost host raises out of here; the rows so far stay, and without an end row no learner
+    bootstraps past the gap.
+
+    Args:
+        env: The environment.
+        driver: Has the arm unless the person takes it.
+        seed: Fixes the start.
+        episode: Number written into the rows.
+        source: Written into the rows.
+        sink: Receives the rows, in order.
+        person: May take over.
+        before_step: Called before each step; False ends the episode there, cut.
+        after_step: Called with each step's info.
+
+    Raises:
+        DeviceLost: The host died.
+    """
+    observation, info = env.reset(seed=seed)
+    driver.reset()
+    if person is not None:
+        person.reset()
+    spec = env.spec_env
+    reward_sum, human_steps, takeovers, q_sum = 0.0, 0, 0, 0.0
+    human_before = False
+    success, t = False, 0
+    while True:
+        if not before_step():
+            return EpisodeResult(False, reward_sum, t, human_steps, takeovers, False, _mean(q_sum, t), info)
+        human = person.read(observation, info) if person is not None else None
+        if (human is not None) != human_before:
+            driver.flush()
+            takeovers += human is not None
+        human_before = human is not None
+        decision = driver.act(observation, info)
+        action = decision.action if human is None else np.clip(human, -1, 1).astype(np.float32)
+        nxt, reward, terminated, truncated, info = env.step(action, human=human is not None)
+        success = bool(info["success"])
+        sink(
+            Transition(
+                episode=episode,
+                t=t,
+                source=int(source),
+                state=observation["state"],
+                action=action,
+                policy_action=decision.action,
+                filter_delta=np.asarray(info["filter_delta"], np.float32),
+                base_action=decision.base_action,
+                base_pos=decision.base_pos,
+                base_valid=decision.base_valid,
+                reward=float(reward),
+                terminated=bool(terminated),
+                truncated=bool(truncated),
+                success=success,
+                intervened=human is not None,
+                images=observation.get("images", {}),
+            )
+        )
+        reward_sum += float(reward)
+        human_steps += human is not None
+        q_sum += decision.q
+        t += 1
+        after_step(info)
+        observation = nxt
+        if terminated or truncated:
+            break
+    final = driver.act(observation, info)
+    sink(_end_row(spec, episode, t, source, observation, final))
+    return EpisodeResult(
+        success, reward_sum, t, human_steps, takeovers, True, _mean(q_sum, t), info
+    )
+
+
+def _end_row(
+    spec: EnvSpec,
+    episode: int,
+    t: int,
+    source: Source,
+    observation: dict[str, Any],
+    final: Decision,
+) -> Transition:
+    nothing = np.zeros(spec.action, np.float32)
+    return Transition(
+        episode=episode,
+        t=t,
+        source=int(source),
+        state=observation["state"],
+        action=nothing,
+        policy_action=nothing,
+        filter_delta=nothing,
+        base_action=final.base_action,
+        base_pos=final.base_pos,
+        base_valid=final.base_valid,
+        end=True,
+        images=observation.get("images", {}),
+    )
+
+
+def _mean(total: float, count: int) -> float:
+    return total / count if count else float("nan")

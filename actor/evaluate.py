@@ -1,0 +1,76 @@
+"""Evaluate several drivers from the same starts, interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from actor.drivers import PolicyDriver, TrivialDriver
+from actor.episode import Driver, EpisodeResult, run_episode
+from handrail.transition import Source
+from learner.acting import Policy
+from robot_env.env import RobotEnv
+from robot_env.tasks import Task
+
+STREAM = 1_000_003  # sets evaluation starts apart from training starts
+
+
+def drivers_of(task: Task, policy: Policy, seed: int) -> dict[str, Driver]:
+    """Return the policy, its base, and the task's trivial policies, by name."""
+    forever = 1 << 30  # env steps: every schedule is at its end
+    drivers: dict[str, Driver] = {"policy": PolicyDriver(policy, "eval", lambda: forever)}
+    if policy.has_base:
+        drivers["base"] = PolicyDriver(policy, "base", lambda: forever)
+    for name in task.trivial:
+        drivers[f"trivial/{name}"] = TrivialDriver(task, name, np.random.default_rng(seed))
+    return drivers
+
+
+def evaluate(
+    env: RobotEnv,
+    drivers: dict[str, Driver],
+    starts: Iterable[int],
+    seed: int,
+    before_step: Callable[[], bool] = lambda: True,
+    after_step: Callable[[dict], None] = lambda info: None,
+    report: Callable[[str, int, EpisodeResult], None] = lambda name, start, result: None,
+) -> dict[str, list[EpisodeResult]]:
+    """Run each driver from each start.
+
+    Args:
+        env: The environment.
+        drivers: Whom to evaluate, by name.
+        starts: Numbers of the starts; with the seed they fix everything that is random.
+        seed: Of the run.
+        before_step: As in `run_episode`.
+        after_step: As in `run_episode`.
+        report: Called after each episode with driver, start and result.
+
+    Returns:
+        For each driver its results, in the order of the starts.
+
+    Raises:
+        DeviceLost: The host died.
+    """
+    results: dict[str, list[EpisodeResult]] = {name: [] for name in drivers}
+    for start in starts:
+        for name, driver in drivers.items():
+            result = run_episode(
+                env,
+                driver,
+                seed=start_seed(STREAM, seed, start),
+                episode=start,
+                source=Source.EVAL,
+                sink=lambda row: None,
+                before_step=before_step,
+                after_step=after_step,
+            )
+            results[name].append(result)
+            report(name, start, result)
+    return results
+
+
+def start_seed(*keys: int) -> int:
+    """Return the seed of one start, the same for the same keys."""
+    return int(np.random.SeedSequence(keys).generate_state(1)[0])

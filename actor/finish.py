@@ -1,0 +1,51 @@
+"""Wrap a run up: summary, picture, film, and the last words on the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from actor.config import Config
+from actor.film import film
+from actor.report import summarise, write_report
+from handrail.errors import Error
+from handrail.runs import Run, read_metrics, write_atomic
+
+log = logging.getLogger("handrail")
+
+
+def finish(run: Run, config: Config, video: bool = True) -> None:
+    """Write summary.json, report.png and policy.mp4, and say what was reached."""
+    summary = summarise(run.folder)
+    write_atomic(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_report(run.folder)
+    made = ["report.png"]
+    if video:
+        try:
+            film(run, config)
+            made.append("policy.mp4")
+        except (Error, OSError, RuntimeError) as error:
+            print(f"no policy.mp4: {error}")
+    for line in last_words(run, summary):
+        print(line)
+    print("pictures: " + ", ".join(str(run.folder / name) for name in made), flush=True)
+
+
+def last_words(run: Run, summary: dict[str, object]) -> list[str]:
+    """Return what was reached, beside the base and the trivial policies, one line each."""
+    outcomes: dict[str, list[bool]] = {}
+    for row in read_metrics(run.metrics):
+        if row.get("kind") == "eval":
+            outcomes.setdefault(str(row["policy"]), []).append(bool(row["success"]))
+    lines = []
+    for name in sorted(outcomes, key=lambda n: (n != "policy", n != "base", n)):
+        wins, total = sum(outcomes[name]), len(outcomes[name])
+        interval = ""
+        if name == "policy":
+            interval = f"   95 % interval {_percent(summary['success_low'])} to {_percent(summary['success_high'])}"
+        lines.append(f"{name:<24} {wins:>3} of {total} episodes  {wins / total:6.1%}{interval}")
+    return lines
+
+
+def _percent(share: object) -> str:
+    return f"{float(share):.0%}" if isinstance(share, float | int) else "?"

@@ -1,0 +1,81 @@
+"""A session in this process, over a run folder's store and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from actor.config import Config
+from actor.inline import InlineLink
+from actor.session import Session, Stopped
+from handrail.metrics import Metrics
+from handrail.process import stop_on_signals
+from handrail.runs import Run
+from learner.acting import Policy
+from learner.checkpoint import Checkpoints
+from learner.restore import restore
+from learner.store import Store
+from learner.trainer import Trainer
+from robot_env.env import RobotEnv
+from robot_env.host import HostCore
+from robot_env.tasks import make
+from robot_env.teleop.scripted import ScriptedOperator
+
+
+@contextmanager
+def offline_session(
+    run: Run, config: Config, stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[Session, Trainer]]:
+    """Yield a session and its trainer, restored; store and checkpoint what came of it at the end.
+
+    Raises:
+        CheckpointError: The newest checkpoint is damaged or of another config.
+        StorageError: The store is damaged or of another task.
+    """
+    task = make(config.task.name, config.task)
+    trainer = Trainer(config.learner, config.base, task.spec, config.run.seed)
+    store = Store(run.store, task.spec)
+    checkpoints = Checkpoints(run.checkpoints)
+    cursor = restore(trainer, store, checkpoints)
+    metrics = Metrics(run, "inline")
+    link = InlineLink(trainer, metrics, config.run.demos, config.run.publish_steps, store)
+    host = HostCore(task, config.robot, config.control)
+    person = None
+    if config.operator.enabled:
+        person = ScriptedOperator(task, config.operator, config.run.seed)
+    try:
+        yield (
+            Session(
+                config,
+                task,
+                RobotEnv(host, task),
+                Policy(task.spec, config.learner, config.base, config.run.seed),
+                link,
+                metrics,
+                person,
+                stop,
+                lambda: None,
+            ),
+            trainer,
+        )
+    finally:
+        cursor = link.flush() or cursor
+        if not trainer.needs_base:
+            meta = {**trainer.checkpoint_meta(), "cursor": cursor}
+            checkpoints.save(trainer.updates, trainer.state_dict(), meta)
+        store.close()
+        host.close()
+        metrics.close()
+
+
+def run_inline(run: Run, config: Config) -> bool:
+    """Carry out a whole run in this process; return False where a signal stopped it before."""
+    with (
+        stop_on_signals() as stop,
+        offline_session(run, config, stop.is_set) as (session, _),
+    ):
+        try:
+            session.run()
+        except Stopped:
+            return False
+    return True

@@ -1,0 +1,56 @@
+"""The actor's process: the session over the real link, against the host's process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from actor.config import parse_config
+from actor.session import Session
+from actor.uplink import Uplink
+from handrail.config import load_toml
+from handrail.metrics import Metrics
+from handrail.runs import Run
+from learner.acting import Policy
+from robot_env.client import HostClient
+from robot_env.env import RobotEnv
+from robot_env.tasks import make
+from robot_env.teleop.scripted import ScriptedOperator
+
+log = logging.getLogger("actor")
+
+HOST_PATIENCE = 120.0  # [s], for a host that compiles or comes back
+
+
+def run_actor(run: Run, stop: Callable[[], bool]) -> None:
+    """Carry out the run's session, from wherever it stands.
+
+    Raises:
+        Stopped: `stop` returned True; the run can be resumed.
+        LinkTimeout: The learner doesn't answer.
+        DeviceLost: The host doesn't come back.
+    """
+    config = parse_config(load_toml(run.config))
+    task = make(config.task.name, config.task)
+    metrics = Metrics(run, "actor")
+    host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE)
+    link = Uplink(run, task.spec, "actor-0", config.run.max_lead, stop, config.run.journal)
+    try:
+        session = Session(
+            config,
+            task,
+            RobotEnv(host, task),
+            Policy(task.spec, config.learner, config.base, config.run.seed),
+            link,
+            metrics,
+            ScriptedOperator(task, config.operator, config.run.seed)
+            if config.operator.enabled
+            else None,
+            stop,
+            lambda: host.reconnect(HOST_PATIENCE),
+        )
+        session.run()
+    finally:
+        link.close()
+        host.close()
+        metrics.close()

@@ -1,0 +1,317 @@
+"""The plan of a run as the actor carries it out: record, wait for the base, train, evaluate.
+
+The session doesn't know where its learner is: a `Link` is either the real one over sockets or the
+inline one that calls the trainer in the same process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from actor.config import Config
+from actor.drivers import ExpertDriver, PolicyDriver
+from actor.episode import Driver, EpisodeResult, Person, run_episode
+from actor.evaluate import drivers_of, evaluate, start_seed
+from handrail.errors import DeviceLost
+from handrail.metrics import Metrics
+from handrail.transition import Source, Transition
+from learner.acting import Policy
+from robot_env.env import RobotEnv
+from robot_env.tasks import Task
+
+log = logging.getLogger("actor")
+
+STATUS_PERIOD = 1.0  # [s], between rows about the actor itself
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not a fault
+    """Somebody asked the run to stop; it can be resumed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the learner durably holds of this run."""
+
+    demos: int  # successful demonstrations
+    env_steps: int  # training steps
+    episodes: int  # one more than the highest episode number
+
+
+class Link(Protocol):
+    """The way to the learner and back."""
+
+    def send(self, row: Transition) -> None:
+        """Hand over a row; it is durable before it is forgotten."""
+        ...
+
+    def progress(self) -> Progress:
+        """Return what the learner holds once everything sent has arrived.
+
+        Raises:
+            LinkTimeout: The learner doesn't answer.
+        """
+        ...
+
+    def refresh(self, policy: Policy) -> None:
+        """Apply the newest weights, if there are newer ones."""
+        ...
+
+    def may_step(self, env_steps: int) -> bool:
+        """Return whether the learner is close enough behind for another training step."""
+        ...
+
+    def settle(self, policy: Policy, env_steps: int) -> None:
+        """Wait for every update that these steps are owed, and apply the weights.
+
+        Raises:
+            Stopped: Somebody asked the run to stop meanwhile.
+        """
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return the link's part of a row of metrics."""
+        ...
+
+
+class Session:
+    """Carries out one run, from wherever it stands to its end."""
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        env: RobotEnv,
+        policy: Policy,
+        link: Link,
+        metrics: Metrics,
+        person: Person | None,
+        stop: Callable[[], bool],
+        reconnect: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.task = task
+        self.env = env
+        self.policy = policy
+        self.link = link
+        self.metrics = metrics
+        self.person = person
+        self.stop = stop
+        self.reconnect = reconnect
+        self.env_steps = 0
+        self.episode = 0
+        self.phase = ""
+        self._recent: deque[bool] = deque(maxlen=20)
+        self._status_time = 0.0
+        self._status_steps = 0
+        self._steps_taken = 0
+
+    def run(self) -> None:
+        """Record, train and evaluate; what the learner already holds is not done again.
+
+        Raises:
+            Stopped: `stop` returned True.
+        """
+        progress = self.link.progress()
+        self.env_steps, self.episode = progress.env_steps, progress.episodes
+        self.record(self.config.run.demos - progress.demos)
+        self.wait_for_weights()
+        self.train(self.config.run.steps)
+        self.link.settle(self.policy, self.env_steps)
+        self.evaluate(self.config.run.eval_episodes)
+
+    def record(self, count: int) -> None:
+        """Record successful demonstrations by the task's scripted expert."""
+        if count <= 0:
+            return
+        self._enter("record")
+        rng = np.random.default_rng([self.config.run.demo_seed, self.episode])
+        expert = ExpertDriver(self.task, rng, noisy=True)
+        done = attempt = 0
+        while done < count:
+            rows: list[Transition] = []
+            seed = start_seed(self.config.run.demo_seed, int(Source.DEMO), self.episode + attempt)
+            attempt += 1
+            result = self._episode(expert, Source.DEMO, seed, rows.append, self.episode)
+            if result is None or not result.success:
+                continue
+            for row in rows:
+                self.link.send(row)
+            self.episode += 1
+            done += 1
+            self._report_episode(result, demos=done)
+
+    def wait_for_weights(self) -> None:
+        """Wait until the learner has published weights; it may have to train the base first."""
+        self._enter("base")
+        while self.policy.version < 0:
+            self._check_stop()
+            self.link.refresh(self.policy)
+            if self.policy.version < 0:
+                time.sleep(0.05)
+
+    def train(self, total: int) -> None:
+        """Roll out and learn until the run has its training steps; the last episode is finished."""
+        driver = PolicyDriver(self.policy, "explore", lambda: self.env_steps)
+        while self.env_steps < total:
+            episode = self.episode
+            self.episode += 1
+            seed = start_seed(self.config.run.seed, int(Source.ONLINE), episode)
+            result = self._episode(
+                driver,
+                Source.ONLINE,
+                seed,
+                self._send_counted,
+                episode,
+                person=self.person,
+                before_step=self._before_training_step,
+            )
+            if result is not None and result.complete:
+                if result.autonomous:
+                    self._recent.append(result.success)
+                self._report_episode(result)
+
+    def evaluate(self, count: int) -> None:
+        """Evaluate policy, base and trivial policies, interleaved, from the same starts."""
+        self._enter("evaluation")
+        drivers = drivers_of(self.task, self.policy, self.config.run.seed)
+        start = 0
+        while start < count:
+            try:
+                evaluate(
+                    self.env,
+                    drivers,
+                    range(start, start + 1),
+                    self.config.run.seed,
+                    self._before_any_step,
+                    self._after_step,
+                    self._report_evaluation,
+                )
+            except DeviceLost as error:
+                self._recover(error)
+            else:
+                start += 1
+
+    def _report_evaluation(self, name: str, start: int, result: EpisodeResult) -> None:
+        self.metrics.write(
+            "eval",
+            policy=name,
+            start=start,
+            env_steps=self.env_steps,
+            policy_version=self.policy.version,
+            **_outcome(result, self.task),
+        )
+
+    def _episode(
+        self,
+        driver: Driver,
+        source: Source,
+        seed: int,
+        sink: Callable[[Transition], None],
+        episode: int,
+        person: Person | None = None,
+        before_step: Callable[[], bool] | None = None,
+    ) -> EpisodeResult | None:
+        """Return the episode's result, or None where the host was lost and is back."""
+        try:
+            return run_episode(
+                self.env,
+                driver,
+                seed=seed,
+                episode=episode,
+                source=source,
+                sink=sink,
+                person=person,
+                before_step=before_step or self._before_any_step,
+                after_step=self._after_step,
+            )
+        except DeviceLost as error:
+            self._recover(error)
+            return None
+
+    def _recover(self, error: DeviceLost) -> None:
+        log.warning("%s; the episode is cut", error)
+        self.metrics.write("event", text="host lost, episode cut", env_steps=self.env_steps)
+        self._check_stop()
+        self.reconnect()
+        self.metrics.write("event", text="host is back", env_steps=self.env_steps)
+
+    def _send_counted(self, row: Transition) -> None:
+        self.link.send(row)
+        if not row.end:
+            self.env_steps += 1
+
+    def _before_any_step(self) -> bool:
+        self._check_stop()
+        return True
+
+    def _before_training_step(self) -> bool:
+        self._check_stop()
+        self.link.refresh(self.policy)
+        while not self.link.may_step(self.env_steps):
+            self._check_stop()
+            time.sleep(0.002)
+            self.link.refresh(self.policy)
+        self._enter(self.policy.phase)
+        return True
+
+    def _after_step(self, info: dict[str, Any]) -> None:
+        self._steps_taken += 1
+        now = time.monotonic()
+        elapsed = now - self._status_time
+        if elapsed < STATUS_PERIOD:
+            return
+        snapshot = info["snapshot"]
+        self.metrics.write(
+            "actor",
+            env_steps=self.env_steps,
+            phase=self.phase,
+            steps_per_s=(self._steps_taken - self._status_steps) / elapsed,
+            tick_us=snapshot.tick_us,
+            tank_j=snapshot.tank,
+            mode=int(snapshot.mode),
+            authority="human" if info.get("human") else "policy",
+            success_20=sum(self._recent) / len(self._recent) if self._recent else None,
+            policy_version=self.policy.version,
+            **self.link.status(),
+        )
+        self._status_time, self._status_steps = now, self._steps_taken
+
+    def _report_episode(self, result: EpisodeResult, **more: Any) -> None:
+        self.metrics.write(
+            "episode",
+            phase=self.phase,
+            episode=self.episode - 1,
+            env_steps=self.env_steps,
+            **_outcome(result, self.task),
+            **more,
+        )
+
+    def _enter(self, phase: str) -> None:
+        if phase != self.phase:
+            self.phase = phase
+            log.info("phase %s at %d training steps", phase, self.env_steps)
+            self.metrics.write("phase", phase=phase, env_steps=self.env_steps)
+
+    def _check_stop(self) -> None:
+        if self.stop():
+            raise Stopped
+
+
+def _outcome(result: EpisodeResult, task: Task) -> dict[str, Any]:
+    return {
+        "success": result.success,
+        "autonomous": result.autonomous,
+        "return": result.reward_sum,
+        "length": result.length,
+        "human_steps": result.human_steps,
+        "takeovers": result.takeovers,
+        "q": result.q,
+        **task.outcome(result.info["snapshot"]),
+    }

@@ -1,0 +1,147 @@
+"""The actor's way to a learner in another process: durable rows up, newest weights down."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from actor.session import Progress, Stopped
+from handrail.codec import encode_row
+from handrail.errors import LinkTimeout
+from handrail.runs import Run
+from handrail.spec import EnvSpec
+from handrail.spool import Spool
+from handrail.transition import Transition
+from handrail.transport import RequestClient, StreamSender, Subscriber
+from handrail.wire import Hello
+from learner.acting import Policy
+
+PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
+
+
+class Uplink:
+    """The real link: spool, stream, broadcast and requests of one run."""
+
+    def __init__(
+        self,
+        run: Run,
+        spec: EnvSpec,
+        actor_id: str,
+        max_lead: int,
+        stop: Callable[[], bool],
+        journal: bool = False,
+    ) -> None:
+        self._spec = spec
+        self._stop = stop
+        self._max_lead = max_lead
+        self._spool = Spool(run.spool)
+        self._sender = StreamSender(
+            run.endpoint("stream"),
+            self._spool,
+            Hello.of(actor_id, self._spool.session, spec),
+        )
+        self._weights = Subscriber(run.endpoint("broadcast"), topics=("policy", "base"))
+        self._requests = RequestClient(run.endpoint("request"))
+        self._journal = Journal(run.folder / "journal.txt") if journal else None
+        self._trained = 0
+        self._base: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def send(self, row: Transition) -> None:
+        """Spool a row; it is sent, and forgotten once the learner's store has it."""
+        self._sender.check()
+        blob = encode_row(row, self._spec)
+        if self._journal is None:
+            self._spool.append(blob)
+            return
+        digest = hashlib.sha256(blob).hexdigest()
+        self._journal.write("intended", digest)
+        self._spool.append(blob)
+        self._spool.flush(10.0)
+        self._journal.write("durable", digest)
+
+    def progress(self) -> Progress:
+        """Return what the learner holds once everything spooled has arrived.
+
+        Raises:
+            LinkTimeout: The learner didn't take the rows or answer in time.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if self._stop():
+                raise Stopped
+            self._sender.check()
+            if self._sender.status().depth == 0:
+                try:
+                    reply = self._requests.call("status", {}, timeout_s=2.0)
+                    return Progress(reply["demos"], reply["env_steps"], reply["episodes"])
+                except LinkTimeout:
+                    pass
+            if time.monotonic() > deadline:
+                raise LinkTimeout(
+                    f"the learner took no rows and gave no status within {PATIENCE:.0f} s; "
+                    f"{self._sender.status().depth} rows wait in the spool"
+                )
+            time.sleep(0.05)
+
+    def refresh(self, policy: Policy) -> None:
+        """Apply the newest base and weights, if there are newer ones."""
+        policy_message = self._weights.latest("policy")
+        base_message = self._weights.latest("base")
+        if base_message is not None:
+            policy.load_base(*base_message)
+        if policy_message is not None:
+            meta, arrays = policy_message
+            policy.load(meta, arrays)
+            self._trained = int(meta["trained_steps"])
+
+    def may_step(self, env_steps: int) -> bool:
+        """Return whether the learner's training is within the allowed lead of these steps."""
+        return not self._max_lead or env_steps - self._trained < self._max_lead
+
+    def settle(self, policy: Policy, env_steps: int) -> None:
+        """Wait for every update that these steps are owed, and apply the weights.
+
+        Raises:
+            Stopped: The run is asked to stop meanwhile.
+        """
+        while self._trained < env_steps:
+            if self._stop():
+                raise Stopped
+            time.sleep(0.02)
+            self.refresh(policy)
+
+    def status(self) -> dict[str, Any]:
+        """Return depth of the spool and state of the connection."""
+        status = self._sender.status()
+        return {"spool_depth": status.depth, "connected": status.connected}
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Make everything durable, give the learner a moment to take it, and let go."""
+        self._spool.flush(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while self._sender.status().depth and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._sender.close()
+        self._weights.close()
+        self._requests.close()
+        self._spool.close()
+
+
+class Journal:
+    """An account of rows apart from the spool, to audit the link with: one digest a line.
+
+    A digest is "intended" before its row goes to the spool and "durable" after the spool has synced
+    it: the store must hold every durable row once, and no row that was not intended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, state: str, digest: str) -> None:
+        """Append a line and sync it."""
+        os.write(self._fd, f"{state} {digest}\n".encode())
+        os.fdatasync(self._fd)

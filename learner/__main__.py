@@ -1,0 +1,45 @@
+"""`handrail learner --run FOLDER`: the learner's process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from handrail.errors import Error
+from handrail.process import join_supervisor, stop_on_signals
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the learner of a run folder until a signal stops it; return the exit code."""
+    parser = argparse.ArgumentParser(prog="handrail learner", description=main.__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    options = parser.parse_args(argv)
+    join_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
+    )
+    with stop_on_signals() as stop:
+        try:
+            from handrail.config import load_toml
+            from handrail.runs import open_run
+            from handrail.spec import EnvSpec, load_spec
+            from learner.server import Server
+
+            run = open_run(options.run)
+            spec: EnvSpec = load_spec(run.spec)
+            server = Server(run, load_toml(run.config), spec)
+        except Error as error:
+            logging.getLogger("learner").error("%s", error)
+            return 2
+        try:
+            server.run(stop)
+        finally:
+            server.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
