@@ -1,4 +1,4 @@
-"""A run's whole config: one table per component, from a file, with overrides from the command line."""
+"""A run's whole config: one table per component, from a file and the command line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-
 from controllers.config import ControlConfig
-from handrail.config import check, from_dict, load_toml
-from handrail.errors import ConfigError
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import learner_config
 from robot_env.robots.mujoco import MujocoConfig
+
+from handrail.config import check, from_dict, load_toml
+from handrail.errors import ConfigError
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+from learner.acting import Policy
 
 from actor.episode import Decision
-from learner.acting import Policy
 from robot_env.tasks import Task
 
 
@@ -60,9 +60,7 @@ class ScriptDriver:
 
 def ExpertDriver(task: Task, rng: np.random.Generator, noisy: bool) -> ScriptDriver:  # noqa: N802
     """Return the task's scripted expert, which sees the simulation's truth."""
-    return ScriptDriver(
-        lambda: task.expert(rng, noise=task.demo_noise if noisy else 0.0), task.spec.action
-    )
+    return ScriptDriver(lambda: task.expert(rng, noise=1.0 if noisy else 0.0), task.spec.action)
 
 
 def TrivialDriver(task: Task, name: str, rng: np.random.Generator) -> ScriptDriver:  # noqa: N802

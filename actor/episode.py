@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from controllers.robot import Source as Authority
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from robot_env.env import RobotEnv
@@ -107,13 +108,14 @@ def run_episode(
     driver.reset()
     if person is not None:
         person.reset()
-    spec = env.spec_env
+    spec = env.task.spec
     reward_sum, human_steps, takeovers, q_sum = 0.0, 0, 0, 0.0
     human_before = False
-    success, t = False, 0
-    while True:
+    success = complete = False
+    t = 0
+    while not complete:
         if not before_step():
-            return EpisodeResult(False, reward_sum, t, human_steps, takeovers, False, _mean(q_sum, t), info)
+            break
         human = person.read(observation, info) if person is not None else None
         if (human is not None) != human_before:
             driver.flush()
@@ -121,7 +123,9 @@ def run_episode(
         human_before = human is not None
         decision = driver.act(observation, info)
         action = decision.action if human is None else np.clip(human, -1, 1).astype(np.float32)
-        nxt, reward, terminated, truncated, info = env.step(action, human=human is not None)
+        nxt, reward, terminated, truncated, info = env.step(
+            action, Authority.POLICY if human is None else Authority.HUMAN
+        )
         success = bool(info["success"])
         sink(
             Transition(
@@ -149,13 +153,11 @@ def run_episode(
         t += 1
         after_step(info)
         observation = nxt
-        if terminated or truncated:
-            break
-    final = driver.act(observation, info)
-    sink(_end_row(spec, episode, t, source, observation, final))
-    return EpisodeResult(
-        success, reward_sum, t, human_steps, takeovers, True, _mean(q_sum, t), info
-    )
+        complete = terminated or truncated
+    if complete:
+        sink(_end_row(spec, episode, t, source, observation, driver.act(observation, info)))
+    q = q_sum / t if t else float("nan")
+    return EpisodeResult(success, reward_sum, t, human_steps, takeovers, complete, q, info)
 
 
 def _end_row(
@@ -181,7 +183,3 @@ def _end_row(
         end=True,
         images=observation.get("images", {}),
     )
-
-
-def _mean(total: float, count: int) -> float:
-    return total / count if count else float("nan")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from learner.acting import load_policy
+from robot_env.host import HostCore
 
 from actor.config import Config
 from actor.drivers import PolicyDriver
 from actor.episode import run_episode
 from handrail.runs import Run
 from handrail.transition import Source
-from learner.acting import load_policy
 from robot_env.env import RobotEnv
-from robot_env.host import HostCore
 from robot_env.tasks import make
 
 EPISODES = 4

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 
+from actor.report import summarise, write_report
+
 from actor.config import Config
 from actor.film import film
-from actor.report import summarise, write_report
 from handrail.errors import Error
 from handrail.runs import Run, read_metrics, write_atomic
 
@@ -42,7 +43,8 @@ def last_words(run: Run, summary: dict[str, object]) -> list[str]:
         wins, total = sum(outcomes[name]), len(outcomes[name])
         interval = ""
         if name == "policy":
-            interval = f"   95 % interval {_percent(summary['success_low'])} to {_percent(summary['success_high'])}"
+            low, high = _percent(summary["success_low"]), _percent(summary["success_high"])
+            interval = f"   95 % interval {low} to {high}"
         lines.append(f"{name:<24} {wins:>3} of {total} episodes  {wins / total:6.1%}{interval}")
     return lines
 

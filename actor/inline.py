@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from learner.acting import Policy
+from learner.trainer import Trainer
+
 from actor.session import Progress
 from handrail.metrics import Metrics
 from handrail.transition import Transition
-from learner.acting import Policy
 from learner.store import Store
-from learner.trainer import Trainer
 
 STORE_ROWS = 500  # rows kept back at most
 METRICS_STEPS = 250  # [steps], between rows about the learner

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from learner.acting import Policy
+from learner.checkpoint import Checkpoints
+from learner.trainer import Trainer
+from robot_env.host import HostCore
+
 from actor.config import Config
 from actor.inline import InlineLink
 from actor.session import Session, Stopped
 from handrail.metrics import Metrics
 from handrail.process import stop_on_signals
 from handrail.runs import Run
-from learner.acting import Policy
-from learner.checkpoint import Checkpoints
 from learner.restore import restore
 from learner.store import Store
-from learner.trainer import Trainer
 from robot_env.env import RobotEnv
-from robot_env.host import HostCore
 from robot_env.tasks import make
 from robot_env.teleop.scripted import ScriptedOperator
 

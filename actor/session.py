@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from learner.acting import Policy
 
 from actor.config import Config
 from actor.drivers import ExpertDriver, PolicyDriver
@@ -22,7 +23,6 @@ from actor.evaluate import drivers_of, evaluate, start_seed
 from handrail.errors import DeviceLost
 from handrail.metrics import Metrics
 from handrail.transition import Source, Transition
-from learner.acting import Policy
 from robot_env.env import RobotEnv
 from robot_env.tasks import Task
 
@@ -205,7 +205,7 @@ class Session:
             start=start,
             env_steps=self.env_steps,
             policy_version=self.policy.version,
-            **_outcome(result, self.task),
+            **_outcome(result),
         )
 
     def _episode(
@@ -289,7 +289,7 @@ class Session:
             phase=self.phase,
             episode=self.episode - 1,
             env_steps=self.env_steps,
-            **_outcome(result, self.task),
+            **_outcome(result),
             **more,
         )
 
@@ -304,7 +304,8 @@ class Session:
             raise Stopped
 
 
-def _outcome(result: EpisodeResult, task: Task) -> dict[str, Any]:
+def _outcome(result: EpisodeResult) -> dict[str, Any]:
+    truth = {k: v for k, v in result.info["truth"].items() if k != "success"}
     return {
         "success": result.success,
         "autonomous": result.autonomous,
@@ -313,5 +314,6 @@ def _outcome(result: EpisodeResult, task: Task) -> dict[str, Any]:
         "human_steps": result.human_steps,
         "takeovers": result.takeovers,
         "q": result.q,
-        **task.outcome(result.info["snapshot"]),
+        "force_peak_n": result.info["force_peak"],
+        "truth": truth,
     }

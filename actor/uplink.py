@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from handrail.transport import RequestClient, StreamSender, Subscriber
+from handrail.wire import Hello
+from learner.acting import Policy
+
 from actor.session import Progress, Stopped
 from handrail.codec import encode_row
 from handrail.errors import LinkTimeout
@@ -16,9 +20,6 @@ from handrail.runs import Run
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
 from handrail.transition import Transition
-from handrail.transport import RequestClient, StreamSender, Subscriber
-from handrail.wire import Hello
-from learner.acting import Policy
 
 PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
 

@@ -178,12 +178,13 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 def base_of(run: Any, config: Any, session: Any, seed: int) -> list[Any]:
     """Train the base on the same demonstrations for a preset that doesn't use it; evaluate it."""
-    from actor.drivers import PolicyDriver
-    from actor.evaluate import evaluate
     from learner.acting import Policy
     from learner.presets import learner_config
-    from learner.store import Store
     from learner.trainer import Trainer
+
+    from actor.drivers import PolicyDriver
+    from actor.evaluate import evaluate
+    from learner.store import Store
 
     learner = learner_config({"preset": "resfit", "total_steps": config.learner.total_steps})
     trainer = Trainer(learner, config.base, session.task.spec, seed)

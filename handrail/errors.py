@@ -22,7 +22,7 @@ class LinkTimeout(Error, TimeoutError):
 
 
 class ProtocolMismatch(Error, ValueError):
-    """Two peers disagree on protocol version, task or spec; the message names both sides' values."""
+    """Two peers disagree on protocol version, task or spec; the message names both sides."""
 
 
 class StorageError(Error, OSError):

@@ -1,4 +1,4 @@
-"""What every process of a run does first: die with its supervisor, keep to its cores, stop on a signal."""
+"""Manners of every process: die with the supervisor, keep to its cores, stop on a signal."""
 
 from __future__ import annotations
 

@@ -14,17 +14,18 @@ import threading
 import time
 from typing import Any
 
-from handrail.config import from_dict
-from handrail.metrics import Metrics
-from handrail.runs import Run
-from handrail.spec import EnvSpec
 from handrail.transport import Broadcaster, RequestServer, StreamReceiver
 from learner.checkpoint import Checkpoints
 from learner.config import BaseConfig
 from learner.presets import learner_config
+from learner.trainer import Trainer
+
+from handrail.config import from_dict
+from handrail.metrics import Metrics
+from handrail.runs import Run
+from handrail.spec import EnvSpec
 from learner.restore import restore
 from learner.store import Store
-from learner.trainer import Trainer
 
 log = logging.getLogger("learner")
 
@@ -105,8 +106,9 @@ class Server:
         self._checkpoint_time = time.monotonic()
 
     def _ingest(self, timeout: float) -> None:
-        for self.cursor, row in self.receiver.poll(timeout):
+        for cursor, row in self.receiver.poll(timeout):
             self.trainer.add(row)
+            self.cursor = cursor
 
     def _fit_base(self) -> None:
         log.info("training the base on %d demonstrations", self.trainer.demos)

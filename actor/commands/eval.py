@@ -21,13 +21,14 @@ def main(argv: list[str]) -> int:
     if options.episodes < 1:
         arguments.error(f"--episodes must be 1 or more, got {options.episodes}")
 
-    from actor.commands.folder import existing
-    from actor.evaluate import evaluate, drivers_of
-    from actor.film import film
     from actor.report import wilson
     from learner.acting import load_policy
-    from robot_env.env import RobotEnv
     from robot_env.host import HostCore
+
+    from actor.commands.folder import existing
+    from actor.evaluate import drivers_of, evaluate
+    from actor.film import film
+    from robot_env.env import RobotEnv
     from robot_env.tasks import make
 
     run, config = existing(options.run)
@@ -47,7 +48,9 @@ def main(argv: list[str]) -> int:
     for name, outcomes in results.items():
         wins, total = sum(r.success for r in outcomes), len(outcomes)
         low, high = wilson(wins, total)
-        say(f"{name:<24} {wins:>3} of {total}  {wins / total:6.1%}   95 % interval {low:.0%} to {high:.0%}")
+        say(
+            f"{name:<24} {wins:>3} of {total}  {wins / total:6.1%}   95 % interval {low:.0%} to {high:.0%}"
+        )
         summary[name] = {"success": wins / total, "low": low, "high": high, "episodes": total}
     if options.film:
         film(run, config)

@@ -26,9 +26,7 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     )
 
 
-def parse(
-    parser: argparse.ArgumentParser, argv: list[str]
-) -> tuple[argparse.Namespace, list[str]]:
+def parse(parser: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the command's options and the rest, which are overrides.
 
     Raises:
@@ -39,7 +37,9 @@ def parse(
         default = load_config(names[0] if names else "peg")
         tyro.cli(Config, prog=parser.prog, args=["--help"], default=default)
     options, rest = parser.parse_known_args(argv)
-    stray = [word for i, word in enumerate(rest) if not word.startswith("-") and not _value(rest, i)]
+    stray = [
+        word for i, word in enumerate(rest) if not word.startswith("-") and not _value(rest, i)
+    ]
     if stray:
         parser.error(f"unexpected argument {stray[0]!r}")
     return options, rest
