@@ -31,7 +31,7 @@ log = logging.getLogger("actor")
 STATUS_PERIOD = 1.0  # [s], between rows about the actor itself
 
 
-class Stopped(Exception):  # noqa: N818 - a request, not a fault
+class Stopped(Exception):
     """Somebody asked the run to stop; it can be resumed."""
 
 

@@ -48,9 +48,8 @@ def main(argv: list[str]) -> int:
     for name, outcomes in results.items():
         wins, total = sum(r.success for r in outcomes), len(outcomes)
         low, high = wilson(wins, total)
-        say(
-            f"{name:<24} {wins:>3} of {total}  {wins / total:6.1%}   95 % interval {low:.0%} to {high:.0%}"
-        )
+        share = f"{wins:>3} of {total}  {wins / total:6.1%}"
+        say(f"{name:<24} {share}   95 % interval {low:.0%} to {high:.0%}")
         summary[name] = {"success": wins / total, "low": low, "high": high, "episodes": total}
     if options.film:
         film(run, config)

@@ -11,9 +11,7 @@ from actor.commands.options import parse, parser, say
 def main(argv: list[str]) -> int:
     """Record demonstrations by the task's scripted expert; return the exit code."""
     arguments = parser("record", "Record demonstrations into a run folder, new or existing.")
-    arguments.add_argument(
-        "task", nargs="?", help="a shipped task or .toml file, for a new run"
-    )
+    arguments.add_argument("task", nargs="?", help="a shipped task or .toml file, for a new run")
     arguments.add_argument("--out", type=Path, help="run folder to make")
     arguments.add_argument("--run", type=Path, help="existing run folder to add to")
     arguments.add_argument("--episodes", type=int, help="successful episodes to have in all")

@@ -12,21 +12,14 @@ from handrail.errors import ConfigError
 def main(argv: list[str]) -> int:
     """Train a task through the whole stack and leave a run folder; return the exit code."""
     arguments = parser("train", "Train a task through the whole stack and leave a run folder.")
-    arguments.add_argument(
-        "task", nargs="?", help="a shipped task (reach, pick, peg, assemble) or a .toml file"
-    )
-    arguments.add_argument("--out", type=Path, help="run folder to make (default: below ./runs)")
-    arguments.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run folder")
-    arguments.add_argument(
-        "--inline", action="store_true", help="all roles in one process, lockstep, bit-reproducible"
-    )
-    arguments.add_argument(
-        "--realtime", action="store_true", help="the simulated arm runs in real time"
-    )
-    arguments.add_argument(
-        "--view", action="store_true", help="open MuJoCo's viewer where there is a display"
-    )
-    arguments.add_argument("--no-video", action="store_true", help="leave out policy.mp4")
+    add = arguments.add_argument
+    add("task", nargs="?", help="a shipped task (reach, pick, peg, assemble) or a .toml file")
+    add("--out", type=Path, help="run folder to make (default: below ./runs)")
+    add("--resume", type=Path, metavar="RUN", help="go on with a run folder")
+    add("--inline", action="store_true", help="all roles in one process, bit-reproducible")
+    add("--realtime", action="store_true", help="the simulated arm runs in real time")
+    add("--view", action="store_true", help="open MuJoCo's viewer where there is a display")
+    add("--no-video", action="store_true", help="leave out policy.mp4")
     options, overrides = parse(arguments, argv)
     if (options.task is None) == (options.resume is None):
         arguments.error("give a task, or --resume RUN")
