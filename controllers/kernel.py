@@ -1,0 +1,43 @@
+"""`kernel`: numba's compiler with the settings that every control function shares.
+
+numba's cache on disk looks only at the file of the cached function, not at the files of the
+functions it calls: after an update a robot could run yesterday's limits inside today's chain. Here
+the cache folder's name holds a digest of every control source, so that an old binary can't be met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def cache_folder() -> Path:
+    """Return the folder for compiled control code: `HANDRAIL_CACHE`, else the user's cache."""
+    base = os.environ.get("HANDRAIL_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    text = hashlib.sha256(numba.__version__.encode())
+    for folder in ("controllers", "robot_env/robots"):
+        for path in sorted((_ROOT / folder).glob("*.py")):
+            text.update(path.name.encode() + path.read_bytes())
+    return root / "handrail" / f"numba-{text.hexdigest()[:12]}"
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
+
+
+def kernel(function: F) -> F:
+    """Compile a function of floats and float64 arrays; the plain one stays at `.py_func`.
+
+    Divisions by zero give inf as in numpy, since nothing may raise on the control path, and the
+    interpreter's lock is released while the function runs.
+    """
+    return numba.njit(cache=True, error_model="numpy", nogil=True)(function)  # type: ignore
