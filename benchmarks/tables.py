@@ -1,0 +1,128 @@
+"""Write docs/benchmarks.md from benchmarks/results/learn.jsonl.
+
+    python benchmarks/tables.py            # write
+    python benchmarks/tables.py --check    # fail if the page is not what the results say
+
+The figures come from the results alone; what they mean is read by people, in
+benchmarks/reading.md, which is put below the tables as it stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "learn.jsonl"
+READING = ROOT / "benchmarks" / "reading.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
+EPISODES = 50  # of each final evaluation
+
+HEAD = """\
+# Benchmarks
+
+Each cell is one run of `benchmarks/learn.py` on one core: demonstrations, training, evaluation, all
+inline and bit-reproducible for its seed. Methods of one seed share their demonstrations, networks,
+batch size and ratio of updates to steps. No seed is dropped. The tables are made by
+`python benchmarks/tables.py` from `benchmarks/results/learn.jsonl`, where each line names the
+commit that it was run at; `python benchmarks/learn.py --suite sim` runs what is missing.
+
+**success**: share of 50 autonomous evaluation episodes at the end, last averaged weights, mean over
+seeds, and the range over seeds. **95 %**: Wilson interval of the pooled episodes (it doesn't know
+of seeds). **curve**: mean success over ten evaluations during training, which is the area under
+the learning curve. **to 80 %**: training steps until three consecutive evaluations average 80 %;
+`—` is a seed that never did. **failures**: autonomous episodes that failed during training.
+**base**, **best trivial**: the behaviour-cloned base and the best policy without skill, from the
+same starts.
+"""
+
+
+def main() -> int:
+    """Write or check the page; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    text = page([json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()])
+    if options.check:
+        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
+        print("up to date" if same else "docs/benchmarks.md differs: python benchmarks/tables.py")
+        return 0 if same else 1
+    PAGE.write_text(text, encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return the page's text."""
+    groups: dict[tuple[str, bool, int], dict[str, list[dict[str, Any]]]] = defaultdict(dict)
+    for row in rows:
+        key = (row["task"], row["operator"], row["steps"])
+        groups[key].setdefault(row["preset"], []).append(row)
+    parts = [HEAD]
+    for (task, operator, steps), presets in sorted(groups.items()):
+        title = f"{task}, {'with' if operator else 'without'} the operator, {steps:,} steps"
+        parts.append(f"\n## {title}\n\n{table(presets, operator)}")
+    if READING.exists():
+        parts.append("\n## Reading them\n\n" + READING.read_text(encoding="utf-8").strip() + "\n")
+    commits = sorted({row["commit"] for row in rows})
+    parts.append("\nCommits: " + ", ".join(f"`{commit}`" for commit in commits) + "\n")
+    return "".join(parts)
+
+
+def table(presets: dict[str, list[dict[str, Any]]], operator: bool) -> str:
+    """Return one table, a line per preset."""
+    names = ["preset", "seeds", "success", "95 %", "curve", "to 80 %", "failures"]
+    names += ["base", "best trivial", "wall [s]"]
+    names += ["takeovers", "human steps", "budget left"] if operator else []
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for preset, rows in sorted(presets.items()):
+        rows = sorted(rows, key=lambda row: row["seed"])
+        cells = [f"`{preset}`", str(len(rows)), spread(rows, "success"), pooled(rows)]
+        cells += [spread(rows, "auc"), ", ".join(_steps(row) for row in rows)]
+        cells += [plain(rows, "failures"), spread(rows, "base_success")]
+        cells += [spread(rows, "trivial_success"), plain(rows, "wall_s")]
+        if operator:
+            cells += [plain(rows, n) for n in ("interventions", "human_steps", "budget_left")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(rows: list[dict[str, Any]], key: str) -> str:
+    """Return mean and range of a share over seeds."""
+    values = [row[key] for row in rows if row[key] is not None]
+    if not values:
+        return "—"
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def plain(rows: list[dict[str, Any]], key: str) -> str:
+    """Return the mean over seeds of a number."""
+    values = [row[key] for row in rows if row[key] is not None]
+    return f"{sum(values) / len(values):,.0f}" if values else "—"
+
+
+def pooled(rows: list[dict[str, Any]]) -> str:
+    """Return the Wilson 95 % interval of all final episodes together."""
+    total = EPISODES * len(rows)
+    share = sum(row["success"] for row in rows) / len(rows)
+    z = 1.959964
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = (
+        z
+        / (1 + z * z / total)
+        * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    )
+    return f"{max(0.0, middle - half):.2f}–{min(1.0, middle + half):.2f}"
+
+
+def _steps(row: dict[str, Any]) -> str:
+    return "—" if row["steps_to_80"] is None else f"{row['steps_to_80']:,}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
