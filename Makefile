@@ -1,0 +1,58 @@
+# Two commands do all set-up: `make demo` trains a simulated arm, `make test` runs the tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+TASK ?= peg
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick lint format install install-run constraints clean
+
+help:  ## Say what can be made.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: install-run  ## Install what running needs, then train the simulated arm (TASK=peg).
+	$(BIN)/handrail train $(TASK) $(ARGS)
+
+test: install lint  ## Install everything, then run linters, types and tests.
+	$(BIN)/python -m pytest $(ARGS)
+
+quick: install  ## Tests that take seconds only.
+	$(BIN)/python -m pytest -q -m "not slow and not long and not hardware and not ros" $(ARGS)
+
+lint: install  ## Linters and types only.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: install  ## Bring the code into shape.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(DEV_STAMP)  ## Make .venv with everything for development.
+
+install-run: $(RUN_STAMP)  ## Make .venv with what training in simulation needs.
+
+$(BIN)/python:
+	.ci/system $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[all]"
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@ $(RUN_STAMP)
+
+constraints:  ## Resolve every dependency afresh and write constraints.txt.
+	.ci/constraints $(PYTHON)
+
+clean:  ## Remove the virtual environment and what tools left behind.
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,135 @@
+"""The command `handrail`: one subcommand per thing to do, each loaded only when it is asked for.
+
+This is the one place that names packages above this one, and only as strings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import NamedTuple
+
+from handrail import Error, __version__
+from handrail.caches import use_caches
+
+BAD_INPUT = 2  # exit code where the input was wrong
+INTERRUPTED = 130  # exit code after Ctrl-C
+
+
+class Command(NamedTuple):
+    """A subcommand."""
+
+    module: str  # has main(argv) -> exit code
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("actor.commands.train", "train a task through the whole stack"),
+    "record": Command("actor.commands.record", "record demonstrations into a run folder"),
+    "bc": Command("actor.commands.bc", "train the base policy from demonstrations"),
+    "eval": Command("actor.commands.eval", "evaluate a run's newest checkpoint"),
+    "report": Command("actor.commands.report", "write a run's summary and picture again"),
+    "doctor": Command("handrail.doctor", "say what works here, and what to do where it doesn't"),
+    "host": Command("robot_env.__main__", "the robot's control process"),
+    "actor": Command("actor.__main__", "the actor's process"),
+    "learner": Command("learner.__main__", "the learner's process"),
+}
+GROUPS = {
+    "work": ("train", "record", "bc", "eval", "report"),
+    "this machine": ("doctor",),
+    "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
+}
+EXTRAS = {  # what a missing module is installed by
+    "jax": "learn",
+    "optax": "learn",
+    "safetensors": "learn",
+    "tensorboardX": "learn",
+    "matplotlib": "learn",
+    "mujoco": "sim",
+    "imageio": "sim",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the subcommand that the arguments name; return the exit code.
+
+    Args:
+        argv: Arguments without the program's name; those of this process where it is None.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else BAD_INPUT
+    if arguments[0] in ("-V", "--version"):
+        print(f"handrail {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(COMMANDS)}"
+        print(f"handrail: error: no command {name!r}; {hint}", file=sys.stderr)
+        return BAD_INPUT
+    return _dispatch(name, arguments[1:])
+
+
+def usage() -> str:
+    """Return the help text."""
+    lines = [
+        "usage: handrail COMMAND [options]",
+        "",
+        "Learn contact-rich manipulation on the real arm, with a person's hand on the rail.",
+    ]
+    for title, names in GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<10}{COMMANDS[name].summary}" for name in names]
+    lines += [
+        "",
+        "options:",
+        "  -h, --help      this text; `handrail COMMAND --help` tells more about a command",
+        "  -V, --version   the version",
+        "",
+        "Start here: handrail train peg",
+        "HANDRAIL_DEBUG=1 shows an error's traceback; HANDRAIL_CACHE is the folder for caches.",
+    ]
+    return "\n".join(lines)
+
+
+def _dispatch(name: str, argv: list[str]) -> int:
+    use_caches()
+    try:
+        return importlib.import_module(COMMANDS[name].module).main(argv)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Error, ModuleNotFoundError, OSError) as error:
+        message = _explain(error)
+        if message is None or os.environ.get("HANDRAIL_DEBUG"):
+            raise
+        print(f"handrail {name}: error: {message}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _explain(error: Exception) -> str | None:
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            return None
+        return (
+            f"this needs the package {package!r}, which is not installed; "
+            f"run: {sys.executable} -m pip install 'handrail[{EXTRAS[package]}]'"
+        )
+    if isinstance(error, Error):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return str(error) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

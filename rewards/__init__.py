@@ -1,0 +1,1 @@
+"""Did it work? Success classifiers, detectors and labels; sparse task truth until they come."""
