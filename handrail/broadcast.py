@@ -1,0 +1,191 @@
+"""Newest weights from the learner to any number of actors.
+
+Each topic holds one value, the latest; an actor that is late or slow skips what it missed, and one
+that joins is sent the current value at once. A message is one frame, because only single frames can
+be conflated, and the option is set before the socket connects, because later it has no effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import numpy as np
+import zmq
+
+from handrail.codec import Arrays, pack, seal, unpack
+from handrail.endpoint import Wake, bind, connect, new_socket
+from handrail.errors import ProtocolMismatch
+
+log = logging.getLogger(__name__)
+
+_QUEUE = 2  # [messages], per actor and topic that may wait in the learner
+
+
+class Broadcaster:
+    """Publishes the latest value of each topic; `publish` never waits."""
+
+    def __init__(self, endpoint: str) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: The address is not allowed or in use.
+        """
+        self.endpoint = endpoint
+        self._guard = threading.Lock()
+        self._fresh: dict[str, bytearray] = {}
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        self._sock = new_socket(self._context, zmq.XPUB)
+        self._sock.sndhwm = _QUEUE
+        self._sock.xpub_verbose = True  # tell of every subscriber, not only of a topic's first
+        try:
+            bind(self._sock, endpoint)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._wake = Wake()
+        self._thread = threading.Thread(target=self._run, name="broadcaster", daemon=True)
+        self._thread.start()
+
+    def publish(self, topic: str, meta: dict[str, Any], arrays: Arrays) -> None:
+        """Make this the topic's value; the arrays are copied before the call returns.
+
+        Raises:
+            ProtocolMismatch: A dtype or meta value that can't be sent, or a number that isn't
+                finite; the topic keeps its value.
+        """
+        _require_finite(arrays)
+        frame = pack(meta, arrays, _prefix(topic), sealed=False)
+        with self._guard:
+            self._fresh[topic] = frame
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the thread and free the address."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+        self._context.destroy(linger=0)
+        self._wake.close()
+
+    def __enter__(self) -> Broadcaster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._sock, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        latest: dict[str, bytearray] = {}
+        while not self._stop.is_set():
+            joined = set()
+            for ready, _ in poller.poll():
+                if ready == self._sock:
+                    joined |= self._subscriptions()
+                else:
+                    self._wake.clear()
+            with self._guard:
+                fresh, self._fresh = self._fresh, {}
+            for topic, frame in fresh.items():
+                latest[topic] = seal(frame, len(_prefix(topic)))
+            for topic in joined | set(fresh):
+                if topic in latest:
+                    # The frame is never written again, so that it can be sent without a copy.
+                    self._sock.send(latest[topic], zmq.NOBLOCK, copy=False)
+        self._sock.close(linger=0)
+
+    def _subscriptions(self) -> set[str]:
+        topics = set()
+        while True:
+            try:
+                note = self._sock.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return topics
+            if note[:1] == b"\x01":
+                topics.add(note[1:].rstrip(b"\0").decode(errors="replace"))
+
+
+class Subscriber:
+    """Holds the newest value of each topic until it is asked for; for one thread."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        topics: tuple[str, ...] = ("policy", "base"),
+        max_bytes: int = 512 << 20,
+    ) -> None:
+        """Subscribe; the learner may come later.
+
+        Args:
+            endpoint: The learner's address.
+            topics: What to receive.
+            max_bytes: A longer message is refused [B].
+
+        Raises:
+            ConfigError: The address is not allowed.
+        """
+        self.refused = 0  # [-], messages that were damaged or not finite
+        self._max_bytes = max_bytes
+        self._context = zmq.Context()
+        self._socks: dict[str, zmq.Socket] = {}
+        self._last: dict[str, bytes] = {}
+        try:
+            for topic in topics:
+                # One socket a topic: conflation keeps one message a socket, whatever its topic.
+                sock = new_socket(self._context, zmq.SUB)
+                sock.conflate = True
+                sock.subscribe(_prefix(topic))
+                connect(sock, endpoint)
+                self._socks[topic] = sock
+        except BaseException:
+            self.close()
+            raise
+
+    def latest(self, topic: str) -> tuple[dict[str, Any], Arrays] | None:
+        """Return the topic's newest value if it wasn't returned before; never wait.
+
+        Returns:
+            Meta data and read-only arrays, or None when there is nothing new.
+        """
+        try:
+            frame = self._socks[topic].recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        prefix = len(_prefix(topic))
+        digest = frame[prefix : prefix + 32]
+        if digest == self._last.get(topic):
+            return None  # sent again because somebody else joined
+        try:
+            meta, arrays = unpack(frame, prefix, self._max_bytes)
+            _require_finite(arrays)
+        except ProtocolMismatch as error:
+            self.refused += 1
+            log.warning("refused a message of topic %r: %s", topic, error)
+            return None
+        self._last[topic] = digest
+        return meta, arrays
+
+    def close(self) -> None:
+        """Free the sockets."""
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> Subscriber:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _prefix(topic: str) -> bytes:
+    return topic.encode() + b"\0"
+
+
+def _require_finite(arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ProtocolMismatch(f"array {name!r} must be finite, it holds a NaN or an infinity")

@@ -1,0 +1,307 @@
+"""Arrays to one blob and back: a checked header, raw buffers, a sha256 over all of it.
+
+Nothing here can run code: there is no pickle, an array's dtype comes from a short list, and sizes
+are compared with the blob's length before memory is taken. Decoded arrays are read-only views of
+the blob. There are two forms. A *bundle* names its arrays itself (weights, requests). A *row* is a
+`Transition` in the fixed layout that the `EnvSpec` implies, so that it costs microseconds.
+
+    bundle = prefix | sha256 | header length u32 | header (msgpack) | arrays, each aligned to 64 B
+    row    = sha256 | fixed header | state, the four actions as float32 | images by name
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+
+from handrail.errors import ProtocolMismatch
+from handrail.spec import EnvSpec
+from handrail.transition import Source, Transition
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Arrays: TypeAlias = "dict[str, np.ndarray]"
+
+DTYPES = frozenset(
+    ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"]
+)  # little-endian numbers only; no object, string or structured dtype
+MAX_BYTES = 1 << 30  # [B], a bundle larger than this is refused
+MAX_ARRAYS = 100_000  # [-], in one bundle
+MAX_DIMENSIONS = 8  # [-], of one array
+DIGEST_BYTES = 32  # [B], sha256
+_ALIGN = 64  # [B], a cache line
+_LENGTH = struct.Struct("<I")
+
+
+class _Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Name, dtype and shape of one array; its place follows from those before it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _Header(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What a bundle says of itself; `meta` is JSON text, so that it holds plain values only."""
+
+    meta: str
+    arrays: list[_Entry]
+
+
+_header_encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(_Header)
+_meta_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+def pack(
+    meta: dict[str, Any], arrays: Arrays, prefix: bytes = b"", sealed: bool = True
+) -> bytearray:
+    """Return one blob that holds copies of all arrays and the meta data.
+
+    Args:
+        meta: JSON-able values; numpy scalars are allowed.
+        arrays: Name to array of any allowed dtype and shape.
+        prefix: Bytes before the blob (a topic), not covered by the checksum.
+        sealed: False leaves the checksum out, for a caller that calls `seal` in another thread.
+
+    Raises:
+        ProtocolMismatch: A dtype that isn't allowed, too many dimensions, or meta that isn't JSON.
+    """
+    entries, flat, size = [], [], 0
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        dtype = array.dtype.newbyteorder("<")
+        if dtype.str not in DTYPES:
+            raise ProtocolMismatch(
+                f"array {name!r} has dtype {array.dtype}; allowed: {', '.join(sorted(DTYPES))}"
+            )
+        if array.ndim > MAX_DIMENSIONS:
+            raise ProtocolMismatch(
+                f"array {name!r} has {array.ndim} dimensions; at most {MAX_DIMENSIONS} are allowed"
+            )
+        entries.append(_Entry(name, dtype.str, array.shape))
+        flat.append((array, dtype, size))
+        size = _aligned(size + array.nbytes)
+    try:
+        text = msgspec.json.encode(meta, enc_hook=_plain).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolMismatch(f"meta must be JSON-able: {error}") from None
+    header = _header_encoder.encode(_Header(text, entries))
+    start = len(prefix) + DIGEST_BYTES + _LENGTH.size
+    body = _aligned(start + len(header))
+    if body + size > MAX_BYTES:
+        raise ProtocolMismatch(f"a bundle of {body + size} B is over the limit of {MAX_BYTES} B")
+    frame = bytearray(body + size)
+    frame[: len(prefix)] = prefix
+    frame[start - _LENGTH.size : start] = _LENGTH.pack(len(header))
+    frame[start : start + len(header)] = header
+    for array, dtype, offset in flat:
+        if array.size:
+            there = np.frombuffer(frame, dtype, array.size, body + offset)
+            np.copyto(there.reshape(array.shape), array)
+    if sealed:
+        seal(frame, len(prefix))
+    return frame
+
+
+def seal(frame: bytearray, prefix: int = 0) -> bytearray:
+    """Write the checksum of a bundle that was packed with `sealed=False`; return the bundle."""
+    digest = hashlib.sha256(memoryview(frame)[prefix + DIGEST_BYTES :]).digest()
+    frame[prefix : prefix + DIGEST_BYTES] = digest
+    return frame
+
+
+def unpack(
+    blob: Buffer, prefix: int = 0, max_bytes: int = MAX_BYTES
+) -> tuple[dict[str, Any], Arrays]:
+    """Return meta data and arrays of a bundle; the arrays are read-only views of it.
+
+    Args:
+        blob: What `pack` gave.
+        prefix: Length of the prefix given to `pack` [B].
+        max_bytes: A longer blob is refused before it is looked at [B].
+
+    Raises:
+        ProtocolMismatch: The blob is damaged or breaks a rule; nothing of it is returned.
+    """
+    view = memoryview(blob).toreadonly().cast("B")
+    start = prefix + DIGEST_BYTES + _LENGTH.size
+    if not start <= len(view) <= max_bytes:
+        raise ProtocolMismatch(
+            f"a bundle must have {start} to {max_bytes} bytes, this has {len(view)}"
+        )
+    digest = view[prefix : prefix + DIGEST_BYTES]
+    if hashlib.sha256(view[prefix + DIGEST_BYTES :]).digest() != digest:
+        raise ProtocolMismatch(f"a bundle of {len(view)} B does not match its sha256")
+    (length,) = _LENGTH.unpack_from(view, start - _LENGTH.size)
+    if length > len(view) - start:
+        raise ProtocolMismatch(f"a bundle's header of {length} B is longer than the bundle")
+    try:
+        header = _header_decoder.decode(view[start : start + length])
+        meta = _meta_decoder.decode(header.meta)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolMismatch(f"a bundle's header is not readable: {error}") from None
+    if len(header.arrays) > MAX_ARRAYS:
+        raise ProtocolMismatch(f"{len(header.arrays)} arrays; at most {MAX_ARRAYS} are allowed")
+    return meta, _views(view, header.arrays, _aligned(start + length))
+
+
+def _views(view: memoryview, entries: list[_Entry], offset: int) -> Arrays:
+    arrays: Arrays = {}
+    for entry in entries:
+        if entry.dtype not in DTYPES or len(entry.shape) > MAX_DIMENSIONS:
+            raise ProtocolMismatch(f"array {entry.name!r}: {entry.dtype} {entry.shape} not allowed")
+        dtype = np.dtype(entry.dtype)
+        count = math.prod(entry.shape)
+        if any(n < 0 for n in entry.shape) or count * dtype.itemsize > len(view) - offset:
+            raise ProtocolMismatch(
+                f"array {entry.name!r} of shape {entry.shape} does not fit in its bundle"
+            )
+        if entry.name in arrays:
+            raise ProtocolMismatch(f"array {entry.name!r} is there twice")
+        if count:
+            array = np.frombuffer(view, dtype, count, offset).reshape(entry.shape)
+        elif max(entry.shape) > MAX_BYTES:
+            raise ProtocolMismatch(f"array {entry.name!r}: {entry.shape} not allowed")
+        else:
+            array = np.empty(entry.shape, dtype)
+            array.flags.writeable = False
+        arrays[entry.name] = array
+        offset = _aligned(offset + count * dtype.itemsize)
+    if offset != len(view):
+        raise ProtocolMismatch(f"a bundle has {len(view)} B, its arrays end at {offset}")
+    return arrays
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not a plain value")
+
+
+# magic, flags, source, number of images, S, A, episode, t, base_pos, reserved, reward
+_ROW = struct.Struct("<4sHBBIIIIIId")
+_MAGIC = b"HRR1"
+_BODY = DIGEST_BYTES + _ROW.size
+_FLAGS = ("base_valid", "terminated", "truncated", "success", "intervened", "end")
+_SOURCES = frozenset(int(s) for s in Source)
+
+
+def row_bytes(spec: EnvSpec) -> int:
+    """Return the length of every row of this spec [B]."""
+    images = sum(math.prod(shape) for shape in spec.images.values())
+    return _BODY + 4 * (spec.state + 4 * spec.action) + images
+
+
+def row_digest(blob: Buffer) -> bytes:
+    """Return the sha256 that a row carries, 32 bytes: its name in journals and messages."""
+    return bytes(blob[:DIGEST_BYTES])
+
+
+def encode_row(row: Transition, spec: EnvSpec) -> bytes:
+    """Return a transition as one blob of `row_bytes(spec)` bytes, with its sha256.
+
+    Raises:
+        ProtocolMismatch: The row doesn't fit the spec.
+    """
+    row.validate(spec)
+    flags = sum(1 << bit for bit, name in enumerate(_FLAGS) if getattr(row, name))
+    try:
+        header = _ROW.pack(
+            _MAGIC,
+            flags,
+            row.source,
+            len(row.images),
+            spec.state,
+            spec.action,
+            row.episode,
+            row.t,
+            row.base_pos,
+            0,
+            row.reward,
+        )
+    except struct.error as error:
+        raise ProtocolMismatch(
+            f"transition: source, episode, t and base_pos must be small non-negative integers, got "
+            f"{row.source}, {row.episode}, {row.t}, {row.base_pos} ({error})"
+        ) from None
+    if row.source not in _SOURCES:
+        raise ProtocolMismatch(f"transition.source must be one of {_SOURCES}, got {row.source}")
+    parts = [header]
+    parts += [
+        array.tobytes()
+        for array in (
+            row.state,
+            row.action,
+            row.policy_action,
+            row.filter_delta,
+            row.base_action,
+        )
+    ]
+    parts += [np.ascontiguousarray(row.images[name]).data for name in sorted(spec.images)]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return b"".join((digest.digest(), *parts))
+
+
+def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
+    """Return the transition in a blob; its arrays are read-only views of the blob.
+
+    Raises:
+        ProtocolMismatch: The blob is damaged, not a row, not of this spec, or holds a NaN.
+    """
+    size = row_bytes(spec)
+    view = memoryview(blob).toreadonly().cast("B")
+    if len(view) != size:
+        raise ProtocolMismatch(f"a row of this spec has {size} bytes, this has {len(view)}")
+    if hashlib.sha256(view[DIGEST_BYTES:]).digest() != view[:DIGEST_BYTES]:
+        raise ProtocolMismatch("a row does not match its sha256")
+    magic, flags, source, images, s, a, episode, t, base_pos, zero, reward = _ROW.unpack_from(
+        view, DIGEST_BYTES
+    )
+    given = (magic, flags >> len(_FLAGS), images, s, a, zero, source in _SOURCES)
+    right = (_MAGIC, 0, len(spec.images), spec.state, spec.action, 0, True)
+    if given != right:
+        raise ProtocolMismatch(
+            "a row's header (magic, unknown flags, images, S, A, reserved, known source) must be "
+            f"{right}, got {given}"
+        )
+    numbers = np.frombuffer(view, "<f4", s + 4 * a, _BODY)
+    if not (np.isfinite(numbers).all() and math.isfinite(reward)):
+        raise ProtocolMismatch("a row must be finite, it holds a NaN or an infinity")
+    offset = _BODY + numbers.nbytes
+    frames: Arrays = {}
+    for name in sorted(spec.images):
+        shape = tuple(spec.images[name])
+        frames[name] = np.frombuffer(view, np.uint8, math.prod(shape), offset).reshape(shape)
+        offset += frames[name].nbytes
+    return Transition(
+        episode,
+        t,
+        source,
+        numbers[:s],
+        numbers[s : s + a],
+        numbers[s + a : s + 2 * a],
+        numbers[s + 2 * a : s + 3 * a],
+        numbers[s + 3 * a :],
+        base_pos,
+        base_valid=bool(flags & 1),
+        reward=reward,
+        terminated=bool(flags & 2),
+        truncated=bool(flags & 4),
+        success=bool(flags & 8),
+        intervened=bool(flags & 16),
+        end=bool(flags & 32),
+        images=frames,
+    )

@@ -1,0 +1,203 @@
+"""Crash-safe SQLite files: opened, checked and locked in one way for the spool and the store.
+
+The engine is the SQLite inside `apsw` (the interpreter's own may have the WAL-reset corruption
+bug), in WAL mode with synchronous=FULL: a commit that returned is on the disk. A file of another
+program, another task or a newer format is refused before anything in it is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import apsw
+
+from handrail.errors import RunFolderError, StorageError
+
+BUSY_MS = 2000  # [ms], how long a reader outside (a report, a backup) may hold us up
+WAL_PAGES = 2000  # [pages of 4 KiB], the write-ahead log is folded into the file at this length
+WAL_LIMIT = 64 << 20  # [B], the log's file is cut back to this after a burst
+
+
+@contextlib.contextmanager
+def storage(path: Path, doing: str) -> Iterator[None]:
+    """Turn the engine's errors into a `StorageError` that says what was being done to what."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise StorageError(f"disk full while {doing} {path}: free some space ({error})") from None
+    except apsw.NotADBError:
+        raise StorageError(f"{path} is not a database of Handrail, or is damaged") from None
+    except apsw.CorruptError as error:
+        raise StorageError(f"{path} is damaged (while {doing}): {error}") from None
+    except apsw.IOError as error:
+        raise StorageError(f"disk error or disk full while {doing} {path}: {error}") from None
+    except (apsw.Error, OSError) as error:
+        raise StorageError(f"{doing} {path} failed: {error}") from None
+
+
+class Database:
+    """One file with one writer, its lock, and a table of what it is.
+
+    Owns the lock file `<path>.lock`: the kernel frees the lock with the process, however it dies.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        application_id: int,
+        version: int,
+        schema: str,
+        about: str,
+        readonly: bool = False,
+    ) -> None:
+        """Open or create the file.
+
+        Args:
+            path: The file; its folder must exist.
+            kind: What it is, for messages ("spool", "store").
+            application_id: Marks the file as ours in SQLite's header.
+            version: Format number of the schema.
+            schema: Statements that create the tables.
+            about: Hash of the task; a file with another one is refused. Empty: don't compare.
+            readonly: Open an existing file without its lock, beside the process that writes it.
+
+        Raises:
+            StorageError: Not writable, in use by another process, damaged, or of another program.
+            RunFolderError: Of another task or a newer format.
+        """
+        self.path, self.kind, self.readonly = Path(path), kind, readonly
+        _check_header(self.path, kind, application_id, version)
+        if readonly and not self.path.exists():
+            raise StorageError(f"{kind} {self.path} does not exist")
+        self._lock = None if readonly else _lock(self.path, kind)
+        self._connections: list[apsw.Connection] = []
+        try:
+            with storage(self.path, f"opening {kind}"):
+                self.writer = self._connect()
+                if not readonly and not self.writer.pragma("user_version"):
+                    self._create(application_id, version, schema, about)
+            self._check_meta(version, about)
+            with storage(self.path, f"opening {kind}"):
+                if not readonly:
+                    self.writer.pragma("journal_mode", "wal")
+                    self.writer.pragma("synchronous", "full")
+                    self.writer.pragma("wal_autocheckpoint", WAL_PAGES)
+                    self.writer.pragma("journal_size_limit", WAL_LIMIT)
+                self.reader = self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> apsw.Connection:
+        flags = apsw.SQLITE_OPEN_READONLY
+        if not self.readonly:
+            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        connection = apsw.Connection(str(self.path), flags=flags)
+        self._connections.append(connection)
+        connection.set_busy_timeout(BUSY_MS)
+        return connection
+
+    def _create(self, application_id: int, version: int, schema: str, about: str) -> None:
+        with self.writer:
+            self.writer.pragma("application_id", application_id)
+            self.writer.execute(schema)
+            self.writer.execute("CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+            values = {"uuid": str(uuid.uuid4()), "epoch": "0", "task_hash": about}
+            self.writer.executemany("INSERT INTO meta VALUES(?, ?)", values.items())
+            self.writer.pragma("user_version", version)
+
+    def _check_meta(self, version: int, about: str) -> None:
+        with storage(self.path, f"reading {self.kind}"):
+            found = self.writer.pragma("user_version")
+            self.meta: dict[str, str] = dict(self.select("SELECT key, value FROM meta"))
+        if found > version:
+            raise _newer(self.path, self.kind, found, version)
+        if about and self.meta["task_hash"] not in ("", about):
+            raise RunFolderError(
+                f"{self.kind} {self.path} is of task hash {self.meta['task_hash']!r}, this run has "
+                f"{about!r}; use this task's own run folder"
+            )
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which statements of `writer` are one durable commit or nothing."""
+        return _transaction(self.writer)
+
+    def select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query, seen from the writer, its open transaction included."""
+        return cast("list[tuple[Any, ...]]", self.writer.execute(query, values).fetchall())
+
+    def close(self) -> None:
+        """Fold the log into the file, close it and free the lock."""
+        for connection in reversed(self._connections):
+            with contextlib.suppress(apsw.Error):
+                connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+@contextlib.contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # After some errors (disk full, I/O) SQLite has already rolled back by itself.
+        if connection.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _check_header(path: Path, kind: str, application_id: int, version: int) -> None:
+    """Refuse a foreign or newer file by its first 100 bytes, without opening it as a database."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"can't open {kind} {path}: {error}") from None
+    if not header:
+        return
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise StorageError(f"{path} is not a {kind} of Handrail (not a SQLite file)")
+    found_version, found_id = struct.unpack(">I4xI", header[60:72])
+    if found_id != application_id:
+        raise StorageError(
+            f"{path} is not a {kind} of Handrail (application id {found_id:#x}, "
+            f"should be {application_id:#x})"
+        )
+    if found_version > version:
+        raise _newer(path, kind, found_version, version)
+
+
+def _newer(path: Path, kind: str, found: int, version: int) -> RunFolderError:
+    return RunFolderError(
+        f"{kind} {path} has format {found}, this Handrail reads up to {version}; upgrade Handrail"
+    )
+
+
+def _lock(path: Path, kind: str) -> IO[bytes]:
+    lock = path.with_name(path.name + ".lock")
+    try:
+        file = lock.open("ab")
+    except OSError as error:
+        raise StorageError(f"can't open {kind} {path}: {error}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise StorageError(
+            f"{kind} {path} is in use by another process; stop that one or use another run folder "
+            f"(this is process {os.getpid()})"
+        ) from None
+    return file

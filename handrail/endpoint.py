@@ -1,0 +1,140 @@
+"""Addresses of the link, sockets on them, and a way to wake a thread that waits on a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+from urllib.parse import urlsplit
+
+import zmq
+
+from handrail.errors import ConfigError
+
+_IPC_MAX = 107  # [B], length of a unix socket's path in Linux
+_MAX_MESSAGE = 1 << 30  # [B], a longer message closes the connection that sent it
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Raise unless this is an address that the link may use without keys.
+
+    Raises:
+        ConfigError: Unknown form, too long, a port out of range, or not on this machine.
+    """
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc" and rest not in ("", "@"):
+        if len(rest.encode()) > _IPC_MAX:
+            raise ConfigError(
+                f"endpoint {endpoint!r}: the name has {len(rest.encode())} bytes, a unix socket's "
+                f"may have {_IPC_MAX}; use a shorter one, or ipc://@name"
+            )
+        return
+    if scheme != "tcp":
+        raise ConfigError(
+            f"endpoint must be ipc://@name, ipc:///path or tcp://127.0.0.1:port, got {endpoint!r}"
+        )
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname or "", parts.port or 0
+    except ValueError:
+        host, port = "", 0
+    if not 0 < port < 65536:
+        raise ConfigError(f"endpoint {endpoint!r} needs a port from 1 to 65535")
+    if not _is_loopback(host):
+        raise ConfigError(
+            f"endpoint {endpoint!r} is not on this machine: without keys the link uses loopback "
+            "addresses only (127.0.0.1, ::1); reach another host through an ssh tunnel"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def new_socket(context: zmq.Context, kind: int) -> zmq.Socket:
+    """Return a socket that never holds up the end of a process and bounds what it takes in."""
+    sock = context.socket(kind)
+    sock.linger = 0
+    sock.maxmsgsize = _MAX_MESSAGE
+    sock.ipv6 = False
+    return sock
+
+
+def bind(sock: zmq.Socket, endpoint: str) -> None:
+    """Bind a socket.
+
+    Raises:
+        ConfigError: The address is not allowed, or in use.
+    """
+    check_endpoint(endpoint)
+    path = endpoint.removeprefix("ipc://")
+    # libzmq removes an existing socket file before it binds, alive or not.
+    if path != endpoint and not path.startswith("@") and _answers(path):
+        raise ConfigError(f"endpoint {endpoint!r} is in use by another process")
+    sock.ipv6 = "[" in endpoint
+    try:
+        sock.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise ConfigError(
+                f"endpoint {endpoint!r} is in use by another process; stop that one or choose "
+                "another address"
+            ) from None
+        raise ConfigError(f"can't listen on endpoint {endpoint!r}: {error}") from None
+
+
+def connect(sock: zmq.Socket, endpoint: str) -> None:
+    """Connect a socket; it keeps trying by itself while nobody listens.
+
+    Raises:
+        ConfigError: The address is not allowed.
+    """
+    check_endpoint(endpoint)
+    sock.ipv6 = "[" in endpoint
+    sock.reconnect_ivl = 50
+    sock.reconnect_ivl_max = 500
+    try:
+        sock.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"can't connect to endpoint {endpoint!r}: {error}") from None
+
+
+def _answers(path: str) -> bool:
+    probe = socket.socket(socket.AF_UNIX)
+    with probe, contextlib.suppress(OSError):
+        probe.connect(path)
+        return True
+    return False
+
+
+class Wake:
+    """A flag that a thread can wait for together with its sockets."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll for reading."""
+        return self._fd
+
+    def set(self) -> None:
+        """Wake the waiting thread."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._fd, 1)
+
+    def clear(self) -> None:
+        """Take the flag down."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+
+    def close(self) -> None:
+        """Free the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,255 @@
+"""The learner's end of the stream: rows of many actors into a durable store, then the answer.
+
+A batch is decoded and checked against the spec, stored in one transaction with whatever else has
+arrived, and only then acknowledged. Rows of a session are taken strictly in order; what comes early
+or twice is not stored, and the sender is told where to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zmq
+
+from handrail.codec import Buffer, decode_row, row_bytes
+from handrail.endpoint import bind, new_socket
+from handrail.errors import ProtocolMismatch
+from handrail.spec import EnvSpec
+from handrail.transition import Transition
+from handrail.wire import (
+    Ack,
+    Again,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Refuse,
+    Rows,
+    Welcome,
+    disagreement,
+    dump,
+    load,
+)
+
+log = logging.getLogger(__name__)
+
+_MAX_PEERS = 1024  # [-], connections that are remembered; a forgotten one says hello again
+_MAX_HELD = 4096  # [-], sessions in one hello
+_POLL_ROWS = 16384  # [rows], stored in one transaction at most, about
+_POLL_BYTES = 64 << 20  # [B], stored in one transaction at most, about
+
+
+class RowStore(Protocol):
+    """What the receiver needs of a store; `learner.store.Store` is one."""
+
+    uuid: str
+    epoch: int
+
+    def open_session(self, session: str, actor: str) -> int:
+        """Make a session known; return its highest durable sequence number."""
+        ...
+
+    def high(self, session: str) -> int:
+        """Return the highest durable sequence number of a session, 0 if none."""
+        ...
+
+    def put(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Store (session, seq, blob, row) tuples durably; return those that are new."""
+        ...
+
+
+@dataclass
+class _Peer:
+    actor: str
+    attempt: int
+    session: str
+    held: dict[str, int]
+    heard: float
+
+
+class StreamReceiver:
+    """Takes rows from any number of actors; for one thread."""
+
+    def __init__(self, endpoint: str, store: RowStore, spec: EnvSpec) -> None:
+        """Listen.
+
+        Args:
+            endpoint: Address to listen at.
+            store: Where rows go before they are acknowledged; the caller keeps and closes it.
+            spec: What rows must fit; actors with another task or spec are refused.
+
+        Raises:
+            ConfigError: The address is not allowed or in use.
+        """
+        self.endpoint, self.spec = endpoint, spec
+        self.refused = 0  # [-], messages that were not taken: damaged, foreign, of another spec
+        self.missing = 0  # [rows], that an actor was told were stored and this store doesn't have
+        self._store = store
+        self._peers: dict[bytes, _Peer] = {}
+        self._row_bytes = row_bytes(spec)
+        self._context = zmq.Context()
+        self._sock = new_socket(self._context, zmq.ROUTER)
+        try:
+            bind(self._sock, endpoint)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def actors(self) -> dict[str, float]:
+        """Name of each actor, and when it was last heard (`time.monotonic`) [s]."""
+        return {peer.actor: peer.heard for peer in self._peers.values()}
+
+    def poll(self, timeout_s: float = 0.0) -> list[tuple[int, Transition]]:
+        """Store what has arrived, acknowledge it, and return the new rows.
+
+        Args:
+            timeout_s: How long to wait for something to arrive [s].
+
+        Returns:
+            (cursor, row) in order of arrival; rows of a session in order of their numbers.
+
+        Raises:
+            StorageError: The store failed; nothing was acknowledged.
+        """
+        return [(arrival.cursor, arrival.row) for arrival in self.arrivals(timeout_s)]
+
+    def arrivals(self, timeout_s: float = 0.0) -> list[Any]:
+        """Do as `poll` does, but return the store's `Arrival`s, with actor, session and seq."""
+        if not self._sock.poll(int(1e3 * timeout_s)):
+            return []
+        staged: list[tuple[str, int, Buffer, Transition]] = []
+        high: dict[str, int] = {}
+        answers: dict[tuple[bytes, str], int] = {}
+        size = 0
+        while len(staged) < _POLL_ROWS and size < _POLL_BYTES:
+            try:
+                identity, *frames = self._sock.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            size += sum(len(frame) for frame in frames)
+            self._take(identity.bytes, [f.buffer for f in frames], staged, high, answers)
+        fresh = list(self._store.put(staged)) if staged else []
+        for (identity, session), attempt in answers.items():
+            self._send(identity, Ack(attempt, session, self._store.high(session)))
+        return fresh
+
+    def close(self) -> None:
+        """Free the socket and its address; the store stays open."""
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> StreamReceiver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(
+        self,
+        identity: bytes,
+        frames: list[memoryview],
+        staged: list[tuple[str, int, Buffer, Transition]],
+        high: dict[str, int],
+        answers: dict[tuple[bytes, str], int],
+    ) -> None:
+        attempt = 0
+        try:
+            message = load(frames[0]) if frames else None
+            attempt = getattr(message, "attempt", 0)
+            if isinstance(message, Hello):
+                self._welcome(identity, message)
+                return
+            peer = self._peers.get(identity)
+            if peer is None or attempt != peer.attempt:
+                # Of an earlier hello: whoever sent it is told, and ignores it if it knows better.
+                self._send(identity, Again(attempt))
+                return
+            peer.heard = time.monotonic()
+            if isinstance(message, Ping):
+                self._send(identity, Pong(attempt))
+            elif isinstance(message, Rows) and len(frames) == 2:
+                self._stage(identity, peer, message, frames[1], staged, high, answers)
+            else:
+                raise ProtocolMismatch(f"unexpected message {type(message).__name__}")
+        except ProtocolMismatch as error:
+            self.refused += 1
+            log.warning("refused a message: %s", error)
+            self._send(identity, Refuse(attempt, str(error)))
+
+    def _welcome(self, identity: bytes, hello: Hello) -> None:
+        reason = disagreement(hello, self.spec)
+        if len(hello.held) > _MAX_HELD:
+            reason = f"{len(hello.held)} sessions in one spool, at most {_MAX_HELD} are taken"
+        if reason:
+            raise ProtocolMismatch(reason)
+        self._store.open_session(hello.session, hello.actor)
+        high = {session: self._store.open_session(session, hello.actor) for session in hello.held}
+        while len(self._peers) >= _MAX_PEERS:
+            del self._peers[min(self._peers, key=lambda known: self._peers[known].heard)]
+        self._peers[identity] = _Peer(
+            hello.actor, hello.attempt, hello.session, dict(hello.held), time.monotonic()
+        )
+        self._send(identity, Welcome(hello.attempt, self._store.uuid, self._store.epoch, high))
+
+    def _stage(
+        self,
+        identity: bytes,
+        peer: _Peer,
+        head: Rows,
+        body: memoryview,
+        staged: list[tuple[str, int, Buffer, Transition]],
+        high: dict[str, int],
+        answers: dict[tuple[bytes, str], int],
+    ) -> None:
+        """Decode the rows of a batch that are due next and stage them; note who is to be answered.
+
+        Raises:
+            ProtocolMismatch: A row is not of the spec or damaged; none of the batch is staged.
+        """
+        session, count = head.session, len(head.sizes)
+        if session not in peer.held:
+            raise ProtocolMismatch(f"rows of session {session!r}, which the hello did not name")
+        if not count or head.first < head.lowest or head.lowest < 1:
+            raise ProtocolMismatch(f"rows from {head.first}, lowest {head.lowest}, count {count}")
+        if any(size != self._row_bytes for size in head.sizes) or sum(head.sizes) != len(body):
+            raise ProtocolMismatch(
+                f"rows of this spec have {self._row_bytes} B each; a batch of {count} has "
+                f"{len(body)} B and says {sorted(set(head.sizes))[:3]}"
+            )
+        known = high.get(session, self._store.high(session))
+        due = max(known + 1, head.lowest)
+        if head.first > due:
+            self._send(identity, Again(head.attempt))
+            return
+        rows: list[tuple[str, int, Buffer, Transition]] = []
+        for seq in range(due, head.first + count):
+            offset = (seq - head.first) * self._row_bytes
+            blob = body[offset : offset + self._row_bytes]
+            try:
+                rows.append((session, seq, blob, decode_row(blob, self.spec)))
+            except ProtocolMismatch as error:
+                raise ProtocolMismatch(
+                    f"row {seq} of actor {peer.actor!r}, session {session}: {error}"
+                ) from None
+        if rows:
+            if due > known + 1:
+                self.missing += due - known - 1
+                log.warning(
+                    "rows %d to %d of actor %r, session %s, were acknowledged earlier but are not "
+                    "in this store: it is older than the actor's spool",
+                    known + 1,
+                    due - 1,
+                    peer.actor,
+                    session,
+                )
+            staged += rows
+            high[session] = rows[-1][1]
+        answers[identity, session] = head.attempt
+
+    def _send(self, identity: bytes, message: Message) -> None:
+        # A ROUTER drops what it can't deliver; it never waits for a slow or vanished peer.
+        self._sock.send_multipart([identity, dump(message)], zmq.NOBLOCK)

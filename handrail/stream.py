@@ -1,0 +1,299 @@
+"""The actor's end of the stream: rows from the spool to the learner, until it has them for good.
+
+One background thread reads durable rows from the spool and sends them in batches, a bounded window
+ahead of the learner's acknowledgements. It says hello first and after every silence; the learner's
+welcome says what its store has, and sending goes on from there. So a killed learner, a killed actor
+or a cut connection costs a repetition, never a row. The caller never waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+import zmq
+
+from handrail.endpoint import Wake, check_endpoint, connect, new_socket
+from handrail.errors import LinkTimeout, ProtocolMismatch, StorageError
+from handrail.spool import Spool
+from handrail.wire import (
+    Ack,
+    Again,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Refuse,
+    Rows,
+    Welcome,
+    dump,
+    load,
+)
+
+_PING_S = 1.0  # [s], an idle connection is tried this often
+_HELLO_S = (0.2, 2.0)  # [s], first and longest pause between hellos that nobody answers
+
+
+class SenderStatus(NamedTuple):
+    """Where the stream stands."""
+
+    depth: int  # [rows], in the spool and not acknowledged
+    acked: int  # [rows], acknowledged since this process began
+    unacked_bytes: int  # [B], sent and not acknowledged
+    connected: bool  # the learner answers and takes rows
+    refusal: str  # why the learner takes none, "" when it does
+
+
+class _Sent(NamedTuple):
+    id: int  # of the batch's last row
+    rows: int
+    bytes: int
+
+
+class StreamSender:
+    """Sends what the spool holds, in the background, until it is acknowledged."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        spool: Spool,
+        hello: Hello,
+        *,
+        window_rows: int = 8192,
+        window_bytes: int = 16 << 20,
+        batch_rows: int = 512,
+        batch_bytes: int = 1 << 20,
+        answer_s: float = 2.0,
+    ) -> None:
+        """Begin to send.
+
+        Args:
+            endpoint: The learner's address.
+            spool: Where rows are appended; the caller keeps and closes it, after this sender.
+            hello: Who we are.
+            window_rows: Rows sent ahead of acknowledgements at most.
+            window_bytes: Bytes sent ahead of acknowledgements at most [B].
+            batch_rows: Rows in one message at most.
+            batch_bytes: Bytes in one message at most, unless one row is longer [B].
+            answer_s: Silence after which the learner counts as gone [s].
+
+        Raises:
+            ConfigError: The address is not allowed.
+        """
+        check_endpoint(endpoint)
+        self.endpoint = endpoint
+        self._spool, self._hello = spool, hello
+        self._window, self._batch = (window_rows, window_bytes), (batch_rows, batch_bytes)
+        self._answer_s = answer_s
+        self._attempt = 0
+        self._welcomed = False
+        self._pinged = False
+        self._sent: deque[_Sent] = deque()
+        self._flying_rows = self._flying_bytes = 0
+        self._cursor = 0
+        self._acked = 0
+        self._heard = self._say = 0.0
+        self._pause = _HELLO_S[0]
+        self._refusal = ""
+        self._failure: StorageError | None = None
+        self._progress = threading.Condition()
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        self._wake = Wake()
+        spool.on_durable(self._wake.set)
+        self._thread = threading.Thread(target=self._run, name="stream-sender", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what keeps rows from being delivered for good; return while all may be well.
+
+        Raises:
+            ProtocolMismatch: The learner refuses this actor; the message says why.
+            StorageError: The spool can't be written or read.
+        """
+        if self._spool.error is not None:
+            raise self._spool.error
+        if self._failure is not None:
+            raise self._failure
+        if self._refusal:
+            raise ProtocolMismatch(self._refusal)
+
+    def status(self) -> SenderStatus:
+        """Return where the stream stands."""
+        return SenderStatus(
+            self._spool.depth, self._acked, self._flying_bytes, self._welcomed, self._refusal
+        )
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until the learner has every row that was appended.
+
+        Raises:
+            LinkTimeout: It hasn't, in time.
+            ProtocolMismatch: It refuses this actor.
+            StorageError: The spool failed.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self._spool.depth:
+            self.check()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LinkTimeout(
+                    f"waited {timeout_s} s for the learner at {self.endpoint} to store "
+                    f"{self._spool.depth} rows; it is {'' if self._welcomed else 'not '}answering"
+                )
+            with self._progress:
+                self._progress.wait(min(left, 0.05))
+
+    def close(self) -> None:
+        """End the thread and free the socket; what is not acknowledged stays in the spool."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+        self._context.destroy(linger=0)
+        self._wake.close()
+
+    def __enter__(self) -> StreamSender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        sock = new_socket(self._context, zmq.DEALER)
+        sock.immediate = True  # without a connection a send fails at once instead of piling up
+        connect(sock, self.endpoint)
+        poller = zmq.Poller()
+        poller.register(sock, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        while not self._stop.is_set():
+            for ready, _ in poller.poll(self._wait_ms()):
+                if ready == sock:
+                    self._receive(sock)
+                else:
+                    self._wake.clear()
+            try:
+                self._keep_alive(sock)
+                while self._welcomed and self._send_batch(sock):
+                    pass
+                self._failure = None
+            except zmq.Again:
+                self._lose(_HELLO_S[0])
+            except StorageError as error:
+                self._failure = error
+                self._stop.wait(_HELLO_S[0])
+        sock.close(linger=0)
+
+    def _wait_ms(self) -> int:
+        now = time.monotonic()
+        if not self._welcomed:
+            until = self._say
+        elif self._sent or self._pinged:
+            until = self._heard + self._answer_s
+        else:
+            until = self._heard + _PING_S
+        return max(0, int(1e3 * (until - now)) + 1)
+
+    def _keep_alive(self, sock: zmq.Socket) -> None:
+        now = time.monotonic()
+        silence = now - self._heard
+        if self._welcomed and (self._sent or self._pinged) and silence > self._answer_s:
+            self._lose(0.0)
+        if not self._welcomed:
+            if now < self._say:
+                return
+            self._say = now + _HELLO_S[0]
+            hello = msgspec.structs.replace(
+                self._hello, attempt=self._attempt + 1, held=self._spool.held()
+            )
+            sock.send_multipart([dump(hello)], zmq.NOBLOCK)
+            self._attempt += 1
+            self._say = now + self._pause
+            self._pause = min(2 * self._pause, _HELLO_S[1])
+        elif not (self._sent or self._pinged) and silence > _PING_S:
+            sock.send_multipart([dump(Ping(self._attempt))], zmq.NOBLOCK)
+            self._heard, self._pinged = now, True
+
+    def _send_batch(self, sock: zmq.Socket) -> bool:
+        """Send the next rows if the window is open; return whether there may be more."""
+        room_rows = self._window[0] - self._flying_rows
+        room_bytes = self._window[1] - self._flying_bytes
+        if room_rows <= 0 or room_bytes <= 0:
+            return False
+        max_rows = min(room_rows, self._batch[0])
+        rows = self._spool.read(self._cursor, max_rows, min(room_bytes, self._batch[1]))
+        if not rows:
+            return False
+        blobs = [row.blob for row in rows]
+        head = Rows(
+            self._attempt,
+            rows[0].session,
+            rows[0].seq,
+            self._spool.first(rows[0].session),
+            [len(blob) for blob in blobs],
+        )
+        sock.send_multipart([dump(head), b"".join(blobs)], zmq.NOBLOCK)
+        if not self._sent:
+            self._heard = time.monotonic()  # an answer is due from now on
+        self._cursor = rows[-1].id
+        self._sent.append(_Sent(rows[-1].id, len(rows), sum(head.sizes)))
+        self._flying_rows += len(rows)
+        self._flying_bytes += self._sent[-1].bytes
+        return True
+
+    def _receive(self, sock: zmq.Socket) -> None:
+        while not self._stop.is_set():
+            try:
+                frames = sock.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                self._handle(load(frames[0]))
+            except ProtocolMismatch as error:
+                self._refusal = f"learner at {self.endpoint}: {error}"
+
+    def _handle(self, message: Message) -> None:
+        now = time.monotonic()
+        if isinstance(message, Ack):
+            self._heard = now
+            self._acknowledge(message.session, message.seq)
+            return
+        if getattr(message, "attempt", None) != self._attempt:
+            return  # an answer to an earlier hello
+        self._heard, self._pinged = now, False
+        if isinstance(message, Welcome):
+            for session, seq in message.high.items():
+                self._acknowledge(session, seq)
+            self._forget_window()
+            self._cursor = self._spool.acknowledged()
+            self._welcomed, self._refusal, self._pause = True, "", _HELLO_S[0]
+        elif isinstance(message, Refuse):
+            self._refusal = message.reason
+            self._lose(_HELLO_S[1])
+        elif isinstance(message, Again):
+            self._lose(0.0)
+        elif not isinstance(message, Pong):
+            raise ProtocolMismatch(f"unexpected message {type(message).__name__}")
+
+    def _acknowledge(self, session: str, seq: int) -> None:
+        before = self._spool.depth
+        last = self._spool.acknowledge(session, seq)
+        while self._sent and self._sent[0].id <= last:
+            done = self._sent.popleft()
+            self._flying_rows -= done.rows
+            self._flying_bytes -= done.bytes
+        with self._progress:
+            self._acked += max(0, before - self._spool.depth)
+            self._progress.notify_all()
+
+    def _lose(self, pause_s: float) -> None:
+        """Count the learner as gone; what was on the way is sent again after its welcome."""
+        self._welcomed = self._pinged = False
+        self._forget_window()
+        self._say = time.monotonic() + pause_s
+
+    def _forget_window(self) -> None:
+        self._sent.clear()
+        self._flying_rows = self._flying_bytes = 0

@@ -1,0 +1,157 @@
+"""The messages between actor and learner, and the rules for reading them.
+
+A message is one byte of protocol version and a msgpack header, then perhaps one frame of rows. The
+version comes first so that peers of different versions can tell each other so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from handrail.errors import ProtocolMismatch
+from handrail.spec import EnvSpec
+
+PROTOCOL = 1  # [-], changes when an older peer could misread a message
+MAX_HEADER = 1 << 20  # [B], a longer header is refused unread
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True, forbid_unknown_fields=True):
+    """Who an actor is and what it runs; the first message of every connection."""
+
+    actor: str  # name of the actor
+    session: str  # UUID of the actor's process
+    task: str  # name of the task
+    task_hash: str  # what defines the task
+    spec_hash: str  # shapes of observation and action
+    attempt: int = 0  # [-], counts hellos of a sender; answers and rows carry it
+    held: dict[str, int] = {}  # session -> first seq that the spool still holds
+
+    @classmethod
+    def of(cls, actor: str, session: str, spec: EnvSpec) -> Hello:
+        """Return the hello of an actor that runs this spec."""
+        return cls(actor, session, spec.task, spec.task_hash, spec.hash)
+
+
+class Welcome(msgspec.Struct, tag="welcome", frozen=True, forbid_unknown_fields=True):
+    """The learner takes rows; says which it has."""
+
+    attempt: int
+    store: str  # UUID of the store
+    epoch: int  # [-], changes when the store was restored from a backup
+    high: dict[str, int]  # session -> highest seq that is durable in the store
+
+
+class Refuse(msgspec.Struct, tag="refuse", frozen=True, forbid_unknown_fields=True):
+    """The learner takes nothing from this actor, and why."""
+
+    attempt: int
+    reason: str
+
+
+class Rows(msgspec.Struct, tag="rows", frozen=True, forbid_unknown_fields=True):
+    """Consecutive rows of one session; the bytes are the message's second frame."""
+
+    attempt: int
+    session: str
+    first: int  # [-], seq of the first row
+    lowest: int  # [-], first seq of this session that the spool still holds
+    sizes: list[int]  # [B], of each row
+
+
+class Ack(msgspec.Struct, tag="ack", frozen=True, forbid_unknown_fields=True):
+    """Everything of a session up to `seq` is durable in the store."""
+
+    attempt: int
+    session: str
+    seq: int
+
+
+class Ping(msgspec.Struct, tag="ping", frozen=True, forbid_unknown_fields=True):
+    """Are you there? The answer is a `Pong`."""
+
+    attempt: int
+
+
+class Pong(msgspec.Struct, tag="pong", frozen=True, forbid_unknown_fields=True):
+    """Yes."""
+
+    attempt: int
+
+
+class Again(msgspec.Struct, tag="again", frozen=True, forbid_unknown_fields=True):
+    """I don't know you, or rows are missing: say hello again."""
+
+    attempt: int
+
+
+class Ask(msgspec.Struct, tag="ask", frozen=True, forbid_unknown_fields=True):
+    """A request."""
+
+    id: int
+    kind: str
+    payload: dict[str, Any]
+
+
+class Answer(msgspec.Struct, tag="answer", frozen=True, forbid_unknown_fields=True):
+    """The answer to a request; `error` is empty when it succeeded."""
+
+    id: int
+    payload: dict[str, Any]
+    error: str = ""
+    error_kind: str = ""  # name of a class in handrail.errors
+
+
+Message: TypeAlias = Hello | Welcome | Refuse | Rows | Ack | Ping | Pong | Again | Ask | Answer
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+_VERSION = bytes([PROTOCOL])
+
+
+def dump(message: Message) -> bytes:
+    """Return a message's header frame.
+
+    Raises:
+        ProtocolMismatch: A payload holds something that isn't a plain value.
+    """
+    try:
+        return _VERSION + _encoder.encode(message)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolMismatch(f"a payload must hold plain values only: {error}") from None
+
+
+def load(frame: bytes | memoryview) -> Message:
+    """Return the message in a header frame.
+
+    Raises:
+        ProtocolMismatch: Another protocol version, or not a message.
+    """
+    if not 1 < len(frame) <= MAX_HEADER:
+        raise ProtocolMismatch(f"a header must have 2 to {MAX_HEADER} bytes, got {len(frame)}")
+    if frame[0] != PROTOCOL:
+        raise ProtocolMismatch(
+            f"the peer speaks link protocol {frame[0]}, this side {PROTOCOL}; upgrade the older one"
+        )
+    try:
+        return _decoder.decode(memoryview(frame)[1:])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolMismatch(f"not a message of the link: {error}") from None
+
+
+def disagreement(hello: Hello, spec: EnvSpec) -> str:
+    """Return why rows of this actor can't be taken, naming both sides' values; "" if they can."""
+    pairs = {
+        "task": (hello.task, spec.task),
+        "task hash": (hello.task_hash, spec.task_hash),
+        "spec hash": (hello.spec_hash, spec.hash),
+    }
+    wrong = [
+        f"{name}: actor {given!r}, learner {right!r}"
+        for name, (given, right) in pairs.items()
+        if given != right
+    ]
+    if not wrong:
+        return ""
+    return f"actor {hello.actor!r} and learner disagree on {'; '.join(wrong)}; use the same config"
