@@ -20,7 +20,7 @@ GRIP_FORCE = 35.0  # [N], each finger, at most (the hand's continuous force is 7
 
 CAMERAS = """
     <camera name="front" pos="1.18 0 0.55" xyaxes="0 1 0 -0.52 0 0.854" fovy="42"/>"""
-WRIST_CAMERA = '<camera name="wrist" pos="0.075 0 0.02" xyaxes="0 1 0 0.86 0 0.50" fovy="75"/>'
+WRIST_CAMERA = '<camera name="wrist" pos="-0.08 0 0.05" xyaxes="0 -1 0 -0.77 0 0.64" fovy="70"/>'
 
 # body: position and orientation (wxyz) in its parent, mass [kg], centre of mass [m],
 # inertia xx yy zz xy xz yz about it [kg m^2]

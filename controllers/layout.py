@@ -1,0 +1,179 @@
+"""Where each quantity sits in the chain's packed float64 arrays.
+
+The chain works on four arrays: `params` (fixed), `state` (what a tick changes), `reading` (what
+the robot said) and `mailbox` (what the host says of the newest request). One pointer each goes into
+compiled code, and a state is copied, compared or recorded as one array.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from controllers.config import ControlConfig
+from controllers.kinematics import TOOL
+
+N = TypeVar("N", bound=tuple)
+
+
+class Params(NamedTuple):
+    """Offsets into `params`; meaning and units as in `ControlConfig`."""
+
+    stiffness: int
+    box_low: int
+    box_high: int
+    tool: int  # tool centre in the hand's frame [m]
+    period: int  # [ticks] of a policy period
+    rotational_stiffness: int
+    clip: int
+    rotational_clip: int
+    damping_ratio: int
+    joint_damping: int
+    posture_stiffness: int
+    posture_damping: int
+    posture_torque: int
+    leash: int
+    max_speed: int
+    max_rotation_speed: int
+    cone: int
+    joint_margin: int
+    joint_barrier: int
+    speed_share: int
+    speed_braking: int
+    torque_share: int
+    torque_rate: int
+    tank_start: int
+    tank_max: int
+    tank_min: int
+    refill: int
+    harvest: int
+    stale_periods: int
+    heartbeat: int
+    hold_time: int
+    stop_time: int
+    stop_stiffness: int
+    recovery_time: int
+    force_limit: int
+    dt: int
+
+
+class State(NamedTuple):
+    """Offsets into `state`."""
+
+    tick: int
+    mode: int  # Mode
+    fault: int  # Fault
+    source: int  # Source of the newest accepted request
+    seq: int  # of the newest accepted request, -1 for none
+    seen: int  # seq of the newest request looked at
+    age: int  # [ticks] since a request was accepted
+    stale: int  # [ticks] since holding began for want of a request
+    dropped: int  # requests refused since reset
+    q: int  # (7,) measured at the last tick [rad]
+    posture: int  # (7,) where the null space pulls [rad]
+    torque: int  # (7,) sent at the last tick [N m]
+    pose: int  # (7,) of the tool: position [m], quaternion xyzw
+    twist: int  # (6,) of the tool [m/s, rad/s]
+    start: int  # (7,) pose where the path to the request begins
+    goal: int  # (7,) pose of the request
+    progress: int  # [ticks] along that path
+    target: int  # (7,) pose of the virtual spring's end
+    share: int  # [-] of the stiffness in effect, 0..1
+    tank: int  # [J]
+    potential: int  # [J] of spring and barriers at the end of the last tick
+    spring: int  # [J] of the spring alone
+    audit: int  # [J] worst windowed energy balance so far, decaying with the refill
+    work: int  # [J] delivered to the arm since reset
+    damping: int  # (6,) of the axes [N s/m, N m s/rad]
+    projector: int  # (42,) dynamically consistent inverse of the Jacobian, (7, 6) row-major
+    gripper: int  # target width [m]
+    gated: int  # below: since the start of the period, as in Snapshot
+    clipped: int
+    leashed: int
+    injected: int
+    refused: int
+    force_peak: int
+    force_square: int  # [N^2], sum
+    speed_peak: int
+    ticks: int  # in the period
+    gate: int  # [-] share of the step that the gate granted at the last tick
+
+
+class Reading(NamedTuple):
+    """Offsets into `reading`."""
+
+    q: int  # (7,) measured [rad]
+    dq: int  # (7,) measured [rad/s]
+    acted: int  # (7,) torque that acted since the last reading [N m]
+    held: int  # (7,) torque that the robot holds until this command takes effect [N m]
+    mass: int  # (49,) joint-space inertia [kg m^2]
+    wrench: int  # (6,) of the environment on the tool, base frame [N, N m]
+    elapsed: int  # [ticks] since the last reading, 1 unless some were missed
+
+
+class Mailbox(NamedTuple):
+    """Offsets into `mailbox`."""
+
+    seq: int  # of the newest request; negative: none yet
+    source: int  # Source, granted by the host
+    pose: int  # (7,) target
+    gripper: int  # target width [m]
+    heartbeat: int  # [s] age of the actor's heartbeat
+    stop: int  # nonzero: go to soft stop
+    rearm: int  # nonzero: leave the soft stop
+
+
+def _offsets(kind: type[N], **sizes: int) -> tuple[N, int]:
+    names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+    starts = np.cumsum([0] + [sizes.pop(name, 1) for name in names]).tolist()
+    assert not sizes, sizes
+    return kind(*starts[:-1]), starts[-1]
+
+
+P, PARAMS_SIZE = _offsets(Params, stiffness=3, box_low=3, box_high=3, tool=3)
+S, STATE_SIZE = _offsets(
+    State,
+    q=7,
+    posture=7,
+    torque=7,
+    pose=7,
+    twist=6,
+    start=7,
+    goal=7,
+    target=7,
+    damping=6,
+    projector=42,
+)
+R, READING_SIZE = _offsets(Reading, q=7, dq=7, acted=7, held=7, mass=49, wrench=6)
+M, MAILBOX_SIZE = _offsets(Mailbox, pose=7)
+
+
+def pack_params(
+    config: ControlConfig, control_hz: float, tool: tuple[float, float, float] = TOOL
+) -> np.ndarray:
+    """Return the chain's fixed parameters, shape (PARAMS_SIZE,).
+
+    Args:
+        config: Table [control].
+        control_hz: Policy steps per second [Hz].
+        tool: Tool centre in the hand's frame [m].
+    """
+    params = np.zeros(PARAMS_SIZE)
+    for name, start in P._asdict().items():
+        if name == "tool":
+            value = tool
+        elif name == "period":
+            value = max(1, round(1.0 / (control_hz * config.dt)))
+        else:
+            value = getattr(config, name)
+        params[start : start + (3 if isinstance(value, tuple) else 1)] = value
+    return params
+
+
+def empty_mailbox() -> np.ndarray:
+    """Return a mailbox without a request."""
+    mailbox = np.zeros(MAILBOX_SIZE)
+    mailbox[M.seq] = -1.0
+    mailbox[M.pose + 6] = 1.0
+    return mailbox
