@@ -1,0 +1,1 @@
+"""Sources of colour frames; each driver owns its thread or its context."""

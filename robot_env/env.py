@@ -1,0 +1,201 @@
+"""The environment that an actor steps: gymnasium's API over a host, in process or across one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+
+from controllers.robot import Request, Snapshot, Source
+from handrail.errors import ConfigError
+from robot_env.tasks.base import Task
+
+START_KEY = 0x57A7  # separates the seeds of numbered starts from those of episodes
+
+Observation = dict[str, Any]  # "state": (S,) float32, "images": name -> (H, W, 3) uint8
+Reward = Callable[[Observation, np.ndarray, dict[str, Any]], float]
+
+
+class Host(Protocol):
+    """The robot's side of the door, whichever process it lives in."""
+
+    def reset(self, seed: int) -> tuple[Snapshot, np.ndarray]:
+        """Begin the episode of a seed; return its first snapshot and the nominal vector."""
+        ...
+
+    def step(self, request: Request) -> Snapshot:
+        """Carry a request out for one policy period."""
+        ...
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Return what the cameras see now, name -> (H, W, 3) uint8."""
+        ...
+
+    def render(self, camera: str, width: int, height: int) -> np.ndarray:
+        """Return a picture for people (height, width, 3) uint8."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the robot; safe to call twice."""
+        ...
+
+
+class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
+    """A task on a robot behind a host.
+
+    `info` of `reset` and `step` carries `success`, `truth` (named values), `snapshot`, `nominal`,
+    and of `step` also `realised` and `filter_delta` (A,) (what the host made of the action),
+    `force_peak` [N] of the episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - gymnasium's name and form
+
+    def __init__(self, host: Host, task: Task, reward: Reward | None = None) -> None:
+        """Wrap a host.
+
+        Args:
+            host: Runs the scene of the same task with the same config.
+            task: Observation, action and success.
+            reward: Of (observation, action, info) after a step; None for 1 at success, else 0.
+        """
+        self.host, self.task = host, task
+        self.render_mode = "rgb_array"
+        self._reward = reward
+        spec = task.spec
+        images: dict[str, gymnasium.Space[Any]] = {
+            name: gymnasium.spaces.Box(0, 255, shape, np.uint8)
+            for name, shape in spec.images.items()
+        }
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "state": gymnasium.spaces.Box(-np.inf, np.inf, (spec.state,), np.float32),
+                "images": gymnasium.spaces.Dict(images),
+            }
+        )
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action,), np.float32)
+        self._seed: int | None = None
+        self._episode = 0
+        self._seq = 0
+        self._snapshot: Snapshot | None = None
+        self._nominal = np.zeros(3)
+        self._force_peak = 0.0
+        self._t = 0
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Newest snapshot.
+
+        Raises:
+            ConfigError: There is none before the first reset.
+        """
+        if self._snapshot is None:
+            raise ConfigError("the environment has no state yet: call reset() first")
+        return self._snapshot
+
+    @property
+    def nominal(self) -> np.ndarray:
+        """What the task says of this episode's goal."""
+        return self._nominal
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: Restarts the sequence of episodes: the same seed, the same sequence. Without one
+                the sequence goes on (from entropy, if none was ever given).
+            options: `{"start": n}` begins numbered start n instead: it is the same for every env,
+                seed and policy, and doesn't move the sequence.
+
+        Returns:
+            Observation and info.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._seed is None:
+            entropy = np.random.SeedSequence(seed).entropy
+            assert isinstance(entropy, int)
+            self._seed, self._episode = entropy, 0
+        start = (options or {}).get("start")
+        if start is None:
+            sequence = np.random.SeedSequence([self._seed, self._episode])
+            self._episode += 1
+        else:
+            sequence = np.random.SeedSequence([START_KEY, int(start)])
+        self._snapshot, self._nominal = self.host.reset(_seed_of(sequence))
+        self._seq = max(0, self._snapshot.request_seq + 1)
+        self._force_peak, self._t = 0.0, 0
+        self._last_action = np.zeros(self.task.spec.action, np.float32)
+        return self._observe(), self._info(self._snapshot)
+
+    def step(
+        self, action: np.ndarray, source: int = Source.POLICY
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Send one action and wait for the end of its period.
+
+        Args:
+            action: (A,) in [-1, 1].
+            source: `controllers.robot.Source`, whom the action is from.
+
+        Returns:
+            Observation, reward, terminated (the task ended), truncated (time ran out), info.
+
+        Raises:
+            ConfigError: The action has another shape or isn't finite.
+        """
+        before = self.snapshot
+        action = np.asarray(action, np.float32)
+        if action.shape != (self.task.spec.action,) or not np.isfinite(action).all():
+            raise ConfigError(
+                f"an action must be {self.task.spec.action} finite values, got {action}"
+            )
+        action = np.clip(action, -1.0, 1.0)
+        begun = time.monotonic()
+        after = self.host.step(self.task.request(before, action, self._seq, source))
+        host_s = time.monotonic() - begun
+        self._seq += 1
+        self._t += 1
+        self._snapshot = after
+        self._force_peak = max(self._force_peak, after.force_peak)
+        self._last_action = action
+        realised = self.task.realised(before, after, action)
+        success = self.task.success(after.truth)
+        truncated = not success and self._t >= self.task.spec.horizon
+        begun = time.monotonic()
+        observation = self._observe()
+        info = self._info(after) | {
+            "realised": realised,
+            "filter_delta": realised - action,
+            "host_s": host_s,
+            "observe_s": time.monotonic() - begun,
+        }
+        reward = float(success) if self._reward is None else self._reward(observation, action, info)
+        return observation, reward, success, truncated, info
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """Return a picture of the scene (480, 480, 3) uint8."""
+        return self.host.render("front", 480, 480)
+
+    def close(self) -> None:
+        """Close the host."""
+        self.host.close()
+
+    def _observe(self) -> Observation:
+        state = self.task.observe(self.snapshot, self._nominal, self._last_action, self._t)
+        return {"state": state, "images": self.host.images() if self.task.spec.images else {}}
+
+    def _info(self, snapshot: Snapshot) -> dict[str, Any]:
+        return {
+            "success": self.task.success(snapshot.truth),
+            "truth": self.task.named(snapshot.truth),
+            "snapshot": snapshot,
+            "nominal": self._nominal,
+            "force_peak": self._force_peak,
+        }
+
+
+def _seed_of(sequence: np.random.SeedSequence) -> int:
+    return int(sequence.generate_state(1, np.uint32)[0])

@@ -1,0 +1,188 @@
+"""Insert a square peg, fixed to the hand, into a hole that isn't quite where it should be.
+
+The nominal hole is known, the true one is off by a hidden error that only contact can tell: the
+peg rests on the rim, and the moment about the tool says on which side there is no support. Reward
+is sparse. Compliance alone fails on most starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from controllers.kinematics import TOOL
+from controllers.robot import Snapshot
+from robot_env.robots.panda import scene
+from robot_env.tasks import parts
+from robot_env.tasks.base import DOWN, HOME, Actor, Reflex, Task, pack, uniform
+
+if TYPE_CHECKING:
+    from robot_env.robots.mujoco import MujocoRobot
+
+SIDE = 0.020  # [m], of the peg's square section
+LENGTH = 0.045  # [m], from the tool centre to the peg's tip
+BLOCK = 0.045  # [m], height of the block, which is the depth of the hole
+HOLE = np.array([0.50, 0.0, 0.0])  # base frame [m], where the block stands
+ABOVE = 0.030  # [m], of the tip over the rim at the start
+
+GAIN = 0.6  # [-], share of the error that one step of the target makes good
+LEAK = 0.1  # [-], share of the spring's extension that one step gives back
+LOOKAHEAD = 0.15  # [s], how far ahead the guide judges where the tool will be
+APPROACH_STEPS = 12  # [steps], that search policies give themselves to get over the hole
+
+
+class Peg(Task):
+    """See the module; `far` starts are `start_range = [0.04, 0.04, 0.015]`, horizon 100."""
+
+    name: ClassVar[str] = "peg"
+    defaults: ClassVar[dict[str, Any]] = {
+        "horizon": 80,
+        "action_scale": 0.010,
+        "start_range": (0.015, 0.015, 0.010),
+        "goal_range": (0.03, 0.03, 0.0),
+        "hidden_error": (0.003, 0.003, 0.0),
+        "clearance": 0.001,
+        "friction": 0.4,
+        "depth": 0.025,
+    }
+    truth_names: ClassVar[tuple[str, ...]] = (
+        "success", "depth", "tilt", "offset_x", "offset_y", "error_x", "error_y", "error_z",
+    )  # fmt: skip
+
+    def scene(self) -> str:
+        """Return robot, block with a hole, and a peg in the hand."""
+        friction = self.value("friction")
+        opening = SIDE + 2.0 * self.value("clearance")
+        block = parts.holder("hole", opening, 0.030, BLOCK, friction, "part_block")
+        grip, half = 0.012, SIDE / 2.0
+        middle, extent = (LENGTH - grip) / 2.0, (LENGTH + grip) / 2.0
+        peg = (
+            f'<body name="peg" pos="0 0 {TOOL[2]}" gravcomp="1">'
+            f'<geom name="peg" class="task" type="box" pos="0 0 {middle}" '
+            f'size="{half} {half} {extent}" mass="0.08" material="part_brass" '
+            f"{parts.contact(friction)}/>"
+            f'<site name="peg_tip" pos="0 0 {LENGTH}" size="0.001" rgba="0 0 0 0"/></body>'
+        )
+        return scene(block, peg, parts.ASSETS, parts.CAMERAS, gripper=False, finger_width=SIDE)
+
+    def reset(self, robot: MujocoRobot, rng: np.random.Generator) -> np.ndarray:
+        """Place the block off its nominal place and the peg above that."""
+        nominal = HOLE + uniform(rng, self.vector("goal_range"))
+        self._hidden = uniform(rng, self.vector("hidden_error"))
+        parts.place(robot, "hole", nominal + self._hidden)
+        goal = nominal + parts.up(BLOCK + LENGTH)
+        start = goal + parts.up(ABOVE) + uniform(rng, self.vector("start_range"))
+        robot.reset(robot.inverse_kinematics(start, DOWN, HOME), SIDE, rng)
+        return goal
+
+    def truth(self, robot: MujocoRobot) -> np.ndarray:
+        """Return depth and tilt of the peg, and the way from its tip to the true hole."""
+        tip, rim = robot.data.site("peg_tip"), robot.data.site("hole_rim")
+        error = rim.xpos - tip.xpos
+        depth = insertion(error, SIDE)
+        done = depth >= self.value("depth")
+        return pack(done, depth, parts.tilt(tip.xmat), *self._hidden[:2], *error)
+
+    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+        """Return the action toward the true hole: across above the rim, then down."""
+        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        return insert(snapshot, error, self.value("clearance"), self.value("action_scale"))
+
+    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+        """Return the way that the tip has left, sideways and down [m]."""
+        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        across = float(np.linalg.norm(error[:2]))
+        return across + max(0.0, self.value("depth") - error[2])
+
+    @property
+    def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+        """Push, push and integrate, spiral, rock and random: none sees the hole or feels it."""
+        scale = self.value("action_scale")
+        rules = {
+            "push": lambda s, n, t: push(s, n, scale),
+            "push_integrate": lambda s, n, t: push_integrate(s, n, scale),
+            "spiral": lambda s, n, t: spiral(s, n, t, scale),
+            "rock": lambda s, n, t: rock(s, n, t, scale),
+        }
+        made = {name: _factory(rule) for name, rule in rules.items()}
+        return made | super().trivial
+
+
+def insertion(error: np.ndarray, side: float) -> float:
+    """Return how deep a tip is in a hole [m], 0 beside it.
+
+    Args:
+        error: Hole's rim minus the peg's tip (3,) [m].
+        side: Of the peg [m].
+    """
+    inside = float(np.abs(error[:2]).max()) < side / 4.0
+    return max(0.0, float(error[2])) if inside else 0.0
+
+
+def insert(
+    snapshot: Snapshot, error: np.ndarray, clearance: float, scale: float, hover: float = 0.003
+) -> np.ndarray:
+    """Return the action (3,) that puts a peg into a hole whose place is known.
+
+    Args:
+        snapshot: Of the robot that holds the peg.
+        error: True rim minus true tip (3,) [m].
+        clearance: Per side between peg and hole [m].
+        scale: Travel of the target per step at action 1 [m].
+        hover: Height of the tip over the rim while it moves across [m].
+    """
+    ahead = error - LOOKAHEAD * snapshot.twist[:3]
+    lag = snapshot.target_position - snapshot.position
+    across = GAIN * ahead[:2] - LEAK * lag[:2]
+    off = float(np.abs(error[:2]).max())
+    if error[2] > 0.001 and off < 0.005:  # in the hole
+        down = -scale
+    elif off > 0.7 * clearance:
+        wanted = hover if off < 0.006 else 0.010
+        down = GAIN * (ahead[2] + wanted) - LEAK * lag[2]
+    else:
+        down = -0.6 * scale
+    return np.array([*across, down]) / scale
+
+
+def push(snapshot: Snapshot, nominal: np.ndarray, scale: float) -> np.ndarray:
+    """Return the action over the nominal hole and, near it, straight down."""
+    gap = nominal - snapshot.target_position
+    down = -0.5 * scale if np.abs(gap[:2]).max() < 0.002 else gap[2] + 0.01
+    return np.array([*gap[:2], down]) / scale
+
+
+def push_integrate(snapshot: Snapshot, nominal: np.ndarray, scale: float) -> np.ndarray:
+    """Return the action down, with the target led until the tool itself is over the hole."""
+    gap = nominal - snapshot.position
+    down = -0.5 * scale if np.abs(gap[:2]).max() < 0.004 else gap[2] + 0.01
+    return np.array([*0.5 * gap[:2], down]) / scale
+
+
+def spiral(snapshot: Snapshot, nominal: np.ndarray, t: int, scale: float) -> np.ndarray:
+    """Return the action along a widening spiral about the nominal hole, pushing lightly."""
+    if t < APPROACH_STEPS:
+        return push(snapshot, nominal + parts.up(0.002), scale)
+    s = t - APPROACH_STEPS
+    angle = 0.7 * s
+    centre = nominal[:2] + 0.005 * s / 60.0 * np.array([np.cos(angle), np.sin(angle)])
+    down = nominal[2] - 0.008 - snapshot.target_position[2]
+    if snapshot.position[2] < nominal[2] - 0.002:
+        down = -0.5 * scale
+    return np.array([*(centre - snapshot.target_position[:2]), down]) / scale
+
+
+def rock(snapshot: Snapshot, nominal: np.ndarray, t: int, scale: float) -> np.ndarray:
+    """Return the action down with the target rocked about the nominal hole."""
+    sway = 0.004 * np.array([np.sin(1.1 * t), np.sin(1.7 * t + 1.0)])
+    gap = nominal[:2] + sway - snapshot.target_position[:2]
+    down = -0.5 * scale if t > APPROACH_STEPS else nominal[2] + 0.01 - snapshot.target_position[2]
+    return np.array([*gap, down]) / scale
+
+
+def _factory(
+    rule: Callable[[Snapshot, np.ndarray, int], np.ndarray],
+) -> Callable[[np.random.Generator], Actor]:
+    return lambda rng: Reflex(rule)

@@ -1,0 +1,1 @@
+"""Whoever may take over from the policy; each device has a file of its own."""
