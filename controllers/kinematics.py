@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from controllers.kernel import kernel
-from controllers.rotation import from_axes
+from controllers.rotation import between, from_axes
 
 # joint i: a_{i-1} [m], sin and cos of alpha_{i-1} [-], d_i [m]
 LINKS = np.array(
@@ -108,3 +108,47 @@ def pose_of(q: np.ndarray, tool: tuple[float, float, float] = TOOL) -> np.ndarra
     pose, jacobian = np.empty(7), np.empty((6, 7))
     forward(np.asarray(q, np.float64), np.asarray(tool, np.float64), pose, jacobian)
     return pose
+
+
+@kernel
+def inverse(q: np.ndarray, tool: np.ndarray, goal: np.ndarray, rest: np.ndarray) -> float:
+    """Move joint angles until the tool is at the goal; return what error is left.
+
+    Damped least squares with a pull toward `rest` in the null space, kept 0.05 rad off the limits.
+
+    Args:
+        q: Joint angles, shape (7,), changed in place [rad].
+        tool: Tool centre in the hand's frame, shape (3,) [m].
+        goal: Pose, shape (7,): position [m], quaternion xyzw.
+        rest: Preferred joint angles, shape (7,) [rad].
+
+    Returns:
+        Norm of the position error [m] plus norm of the rotation error [rad].
+
+    Source:
+        C. W. Wampler, "Manipulator Inverse Kinematic Solutions Based on Vector Formulations and
+        Damped Least-Squares Methods", 1986.
+    """
+    pose, jacobian, error = np.empty(7), np.empty((6, 7)), np.empty(6)
+    left = np.inf
+    for turn_number in range(200):
+        forward(q, tool, pose, jacobian)
+        for i in range(3):
+            error[i] = goal[i] - pose[i]
+        here, aim = (pose[3], pose[4], pose[5], pose[6]), (goal[3], goal[4], goal[5], goal[6])
+        error[3], error[4], error[5] = between(here, aim)
+        left = math.sqrt(error[0] ** 2 + error[1] ** 2 + error[2] ** 2)
+        left += math.sqrt(error[3] ** 2 + error[4] ** 2 + error[5] ** 2)
+        if left < 1e-9:
+            break
+        pull = 0.1 * (rest - q) if turn_number < 100 else np.zeros(7)
+        gram = jacobian @ jacobian.T
+        for i in range(6):
+            gram[i, i] += 1e-6
+        change = pull + jacobian.T @ np.linalg.solve(gram, error - jacobian @ pull)
+        largest = np.abs(change).max()
+        if largest > 0.3:
+            change *= 0.3 / largest
+        for i in range(7):
+            q[i] = min(max(q[i] + change[i], Q_LOW[i] + 0.05), Q_HIGH[i] - 0.05)
+    return left

@@ -1,0 +1,309 @@
+"""The simulated arm: MuJoCo's physics behind the control chain, imperfect on purpose."""
+
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, fields
+
+import mujoco
+import numpy as np
+
+from controllers.chain import ControlConfig, begin_period, initial_state
+from controllers.kinematics import READY, inverse
+from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
+from controllers.robot import Request, Snapshot
+from handrail.config import check
+from handrail.errors import ConfigError, Error
+from robot_env.robots.plant import (
+    MAX_DELAY,
+    NOISE,
+    PL,
+    PLANT_SIZE,
+    TRACE,
+    TRACE_WIDTH,
+    run_ticks,
+)
+
+__all__ = ["TRACE", "MujocoConfig", "MujocoRobot"]
+
+Range = tuple[float, float]
+TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
+
+
+@dataclass(frozen=True)
+class MujocoConfig:
+    """How imperfect the simulated arm is; ranges are drawn from uniformly at each reset."""
+
+    friction: Range = (0.2, 0.8)  # [N m], Coulomb friction of each joint
+    damping: Range = (0.2, 0.6)  # [N m s/rad], of each joint
+    payload_error: Range = (-0.05, 0.05)  # [kg], at the hand, not compensated
+    delay: int = 1  # [ticks], from command to torque
+    encoder_resolution: float = 1e-5  # [rad]
+    speed_noise: float = 1e-3  # [rad/s], standard deviation of each joint's velocity
+    force_noise: float = 1.0  # [N], standard deviation before the low-pass filter
+    torque_noise: float = 0.05  # [N m], likewise
+    force_bias: Range = (-0.4, 0.4)  # [N], each axis
+    torque_bias: Range = (-0.02, 0.02)  # [N m], each axis
+    wrench_filter: float = 0.008  # [s], time constant of the low-pass filter
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, tuple):
+                check(value[0] <= value[1], item.name, value, "a range [low, high]")
+                if item.name in ("friction", "damping"):
+                    check(value[0] >= 0.0, item.name, value, "at least 0")
+            else:
+                check(math.isfinite(value) and value >= 0, item.name, value, "at least 0")
+        check(self.delay < MAX_DELAY, "delay", self.delay, f"below {MAX_DELAY} ticks")
+
+
+class MujocoRobot:
+    """A Panda-class arm in a MuJoCo scene, controlled at 1 kHz.
+
+    Owns model and data. A task may move its own bodies in `model` and `data` after `reset` and
+    before the next `run`.
+    """
+
+    def __init__(
+        self, scene_xml: str, config: MujocoConfig, control: ControlConfig, control_hz: float
+    ) -> None:
+        """Compile the scene.
+
+        Args:
+            scene_xml: MJCF made by `panda.scene`.
+            config: Table [robot].
+            control: Table [control].
+            control_hz: Policy steps per second [Hz].
+
+        Raises:
+            ConfigError: The scene doesn't compile, isn't made by `panda.scene`, or its timestep
+                isn't the control period.
+        """
+        try:
+            self.model = mujoco.MjModel.from_xml_string(scene_xml)
+        except ValueError as error:
+            raise ConfigError(f"the task's scene is not valid MJCF: {error}") from None
+        self.config, self.control, self.control_hz = config, control, control_hz
+        if abs(self.model.opt.timestep - control.dt) > 1e-12:
+            raise ConfigError(
+                f"the scene's timestep must be control.dt = {control.dt} s, "
+                f"got {self.model.opt.timestep} s"
+            )
+        self.data = mujoco.MjData(self.model)
+        names = [mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_JOINT, i) for i in range(7)]
+        if names != [f"joint{i + 1}" for i in range(7)] or self.model.nsensor < 1:
+            raise ConfigError(f"the scene's first joints must be the arm's, got {names}")
+        self.has_gripper = self.model.nu >= 9
+        self._hand = self.model.body("hand").id
+        self.tool = tuple(float(v) for v in self.model.site("tool").pos)
+        self.params = pack_params(control, control_hz, self.tool)  # type: ignore[arg-type]
+        self.period = int(self.params[P.period])  # [ticks] of a policy period
+        self.episode = 0
+        self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
+        self.late_ticks = 0  # set by a host in real time, since the last snapshot
+        self.trace = np.zeros((TRACE_LENGTH, TRACE_WIDTH))
+        self._plant = np.zeros(PLANT_SIZE)
+        self._reading = np.zeros(READING_SIZE)
+        self._mailbox = empty_mailbox()
+        self._noise = np.zeros(NOISE)
+        self._inertia_at = _inertia_index(self.model, self.data)
+        address = int(self.model.sensor("tool_contact").adr[0])
+        self._contact = self.data.sensordata[address : address + 9]
+        self._tick_us = 0.0
+        self.state = initial_state(self.params)
+        self.reset(READY, 0.04, np.random.default_rng(0))
+        self.settle(1)  # compiles, or loads what was compiled, before anything is timed
+        self.reset(READY, 0.04, np.random.default_rng(0))
+        self.episode = 0
+
+    def reset(
+        self, q: np.ndarray, gripper_width: float, rng: np.random.Generator, grasp: bool = False
+    ) -> Snapshot:
+        """Put the arm at rest, draw its imperfections, fill the tank, hold.
+
+        Args:
+            q: Joint angles, shape (7,) [rad].
+            gripper_width: Opening of the fingers [m].
+            rng: Source of friction, damping, payload, bias and noise; the same state gives the
+                same episode.
+            grasp: Close the fingers on what the task puts between them (`settle` runs it).
+
+        Returns:
+            The first snapshot of the episode, in mode HOLDING.
+        """
+        c, model, data = self.config, self.model, self.data
+        mujoco.mj_resetData(model, data)
+        data.qpos[:7] = q
+        if self.has_gripper:
+            data.qpos[7:9] = 0.5 * gripper_width
+        model.dof_frictionloss[:7] = rng.uniform(*c.friction, 7)
+        model.dof_damping[:7] = rng.uniform(*c.damping, 7)
+        weight = rng.uniform(*c.payload_error) * model.opt.gravity
+        data.xfrc_applied[self._hand, :3] = weight
+        plant = self._plant
+        plant[:] = 0.0
+        plant[PL.resolution], plant[PL.speed_noise] = c.encoder_resolution, c.speed_noise
+        plant[PL.force_noise], plant[PL.torque_noise] = c.force_noise, c.torque_noise
+        plant[PL.smoothing] = math.exp(-self.control.dt / c.wrench_filter) if c.wrench_filter else 0
+        plant[PL.delay], plant[PL.grip] = c.delay, float(self.has_gripper)
+        plant[PL.bias : PL.bias + 3] = rng.uniform(*c.force_bias, 3)
+        plant[PL.bias + 3 : PL.bias + 6] = rng.uniform(*c.torque_bias, 3)
+        plant[PL.filtered : PL.filtered + 6] = plant[PL.bias : PL.bias + 6]
+        self._noise[:] = rng.standard_normal(NOISE)
+        self.episode += 1
+        self.trace[:] = 0.0
+        self._anchor(0.0 if grasp else gripper_width)
+        mujoco.mj_forward(model, data)
+        return self.snapshot()
+
+    def settle(self, ticks: int) -> Snapshot:
+        """Hold for some ticks, then begin the episode from there with a full tank.
+
+        For resets: lets objects come to rest and the fingers close.
+
+        Args:
+            ticks: Control ticks to run [-].
+        """
+        self._run(ticks)
+        self._anchor(self.state[S.gripper])
+        return self.snapshot()
+
+    def run(self, request: Request | None, ticks: int) -> Snapshot:
+        """Control for some ticks; see `controllers.robot.Robot`."""
+        if request is not None:
+            mailbox = self._mailbox
+            mailbox[M.seq], mailbox[M.source] = request.seq, int(request.source)
+            mailbox[M.pose : M.pose + 3] = request.position
+            mailbox[M.pose + 3 : M.pose + 7] = request.quaternion
+            mailbox[M.gripper] = request.gripper
+        self._mailbox[M.heartbeat] = self.heartbeat_age
+        begin_period(self.state)
+        self._run(ticks)
+        self._mailbox[M.rearm] = 0.0
+        return self.snapshot()
+
+    def stop(self) -> None:
+        """Go to soft stop from the next tick on."""
+        self._mailbox[M.stop] = 1.0
+
+    def rearm(self) -> None:
+        """Leave the soft stop with the next tick, holding until a fresh request comes."""
+        self._mailbox[M.stop], self._mailbox[M.rearm] = 0.0, 1.0
+
+    def snapshot(self) -> Snapshot:
+        """Return what the host says at the end of a period; `truth` is the task's to fill."""
+        s, reading = self.state, self._reading
+        ticks = max(1.0, s[S.ticks])
+        width = float(self.data.qpos[7] + self.data.qpos[8]) if self.has_gripper else 0.0
+        late, self.late_ticks = self.late_ticks, 0
+        return Snapshot(
+            time=s[S.tick] * self.control.dt,
+            tick=int(s[S.tick]),
+            episode=self.episode,
+            mode=int(s[S.mode]),
+            fault=int(s[S.fault]),
+            request_seq=int(s[S.seq]),
+            q=reading[R.q : R.q + 7].copy(),
+            dq=reading[R.dq : R.dq + 7].copy(),
+            position=s[S.pose : S.pose + 3].copy(),
+            quaternion=s[S.pose + 3 : S.pose + 7].copy(),
+            twist=s[S.twist : S.twist + 6].copy(),
+            target_position=s[S.target : S.target + 3].copy(),
+            target_quaternion=s[S.target + 3 : S.target + 7].copy(),
+            wrench=reading[R.wrench : R.wrench + 6].copy(),
+            gripper_width=width,
+            gripper_target=float(s[S.gripper]),
+            tank=float(s[S.tank]),
+            spring=float(s[S.spring]),
+            gated_ticks=int(s[S.gated]),
+            clipped_ticks=int(s[S.clipped]),
+            leashed_ticks=int(s[S.leashed]),
+            energy_injected=float(s[S.injected]),
+            energy_refused=float(s[S.refused]),
+            force_peak=float(s[S.force_peak]),
+            force_rms=math.sqrt(s[S.force_square] / ticks),
+            speed_peak=float(s[S.speed_peak]),
+            tick_us=self._tick_us,
+            late_ticks=late,
+            dropped_requests=int(s[S.dropped]),
+        )
+
+    def inverse_kinematics(
+        self, position: np.ndarray, quaternion: np.ndarray, q0: np.ndarray = READY
+    ) -> np.ndarray:
+        """Return joint angles (7,) [rad] that put the tool at a pose; for resets.
+
+        Args:
+            position: Of the tool centre, base frame, shape (3,) [m].
+            quaternion: xyzw, shape (4,).
+            q0: Where to start and what to stay close to, shape (7,) [rad].
+
+        Raises:
+            Error: No joint angles within the limits reach the pose.
+        """
+        goal = np.concatenate([position, quaternion]).astype(np.float64)
+        goal[3:] /= np.linalg.norm(goal[3:])
+        q = np.array(q0, np.float64)
+        left = inverse(q, self.params[P.tool : P.tool + 3], goal, np.array(q0, np.float64))
+        if not left < 1e-6:
+            raise Error(
+                f"the arm can't reach position {np.round(position, 3)} m, quaternion (xyzw) "
+                f"{np.round(quaternion, 3)}; {left:.3g} m + rad is left. Move the goal inside the "
+                "workspace or start from other joint angles"
+            )
+        return q
+
+    def history(self, ticks: int) -> np.ndarray:
+        """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
+        count = int(self._plant[PL.ticks])
+        ticks = min(ticks, count, TRACE_LENGTH)
+        return self.trace[np.arange(count - ticks, count) % TRACE_LENGTH]
+
+    def _anchor(self, gripper: float) -> None:
+        self.state = initial_state(self.params, self.data.qpos[:7].copy())
+        self.state[S.gripper] = gripper
+        if self._plant[PL.ticks] > 0.0:  # go on from the torque in effect, not from zero
+            at = PL.pipe + 7 * int((self._plant[PL.ticks] - 1) % MAX_DELAY)
+            self.state[S.torque : S.torque + 7] = self._plant[at : at + 7]
+        self._mailbox[:] = empty_mailbox()
+        reading = self._reading
+        reading[R.q : R.q + 7], reading[R.dq : R.dq + 7] = self.data.qpos[:7], self.data.qvel[:7]
+        reading[R.wrench : R.wrench + 6] = self._plant[PL.filtered : PL.filtered + 6]
+
+    def _run(self, ticks: int) -> None:
+        data = self.data
+        start = time.perf_counter()
+        run_ticks(
+            ticks,
+            self.model._address,  # type: ignore[attr-defined]
+            data._address,  # type: ignore[attr-defined]
+            data.qpos,
+            data.qvel,
+            data.ctrl,
+            data.M,
+            self._inertia_at,
+            self._contact,
+            self._plant,
+            self._noise,
+            self.params,
+            self.state,
+            self._reading,
+            self._mailbox,
+            self.trace,
+        )
+        self._tick_us = (time.perf_counter() - start) * 1e6 / max(1, ticks)
+
+
+def _inertia_index(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    # the inertia is stored as the lower triangle's rows; which struct owns the index has moved
+    # between versions
+    owner = model if hasattr(model, "M_rowadr") else data
+    starts, counts, columns = owner.M_rowadr, owner.M_rownnz, owner.M_colind  # type: ignore
+    index = np.full((7, 7), -1, np.int64)
+    for i in range(7):
+        for at in range(starts[i], starts[i] + counts[i]):
+            index[i, columns[at]] = index[columns[at], i] = at
+    return index.ravel()

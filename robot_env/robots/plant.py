@@ -1,0 +1,214 @@
+"""The fused tick: physics, imperfect sensors, control chain, actuation delay, all compiled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from controllers.chain import advance
+from controllers.kernel import kernel
+from controllers.layout import R, S
+from robot_env.robots.native import mj_step, mj_step1, mj_step2
+
+MAX_DELAY = 8  # [ticks]
+NOISE = 4093  # length of the noise table; a prime, so that 13 values a tick never fall in step
+
+
+class Plant(NamedTuple):
+    """Offsets into the plant's packed array."""
+
+    resolution: int  # [rad] of the encoders
+    speed_noise: int  # [rad/s]
+    force_noise: int  # [N]
+    torque_noise: int  # [N m]
+    smoothing: int  # [-] share of the old value in the wrench's low-pass filter
+    delay: int  # [ticks]
+    grip: int  # 1 if the fingers slide
+    bias: int  # (6,) of the wrench [N, N m]
+    filtered: int  # (6,) state of the low-pass filter [N, N m]
+    acted: int  # (7,) torque in effect until now [N m]
+    pipe: int  # (MAX_DELAY * 7,) commands on their way [N m]
+    ticks: int  # since reset
+
+
+_sizes = dict.fromkeys(Plant._fields, 1) | {
+    "bias": 6,
+    "filtered": 6,
+    "acted": 7,
+    "pipe": 7 * MAX_DELAY,
+}
+_starts = np.cumsum([0, *_sizes.values()]).tolist()
+PL = Plant(*_starts[:-1])
+PLANT_SIZE = _starts[-1]
+
+
+def _trace_layout() -> dict[str, slice]:
+    sizes = {
+        "time": 1,  # [s] since reset
+        "mode": 1,
+        "fault": 1,
+        "seq": 1,  # of the newest accepted request
+        "source": 1,
+        "q": 7,  # measured [rad]
+        "dq": 7,  # measured [rad/s]
+        "torque": 7,  # sent [N m]
+        "pose": 7,  # of the tool: [m], xyzw
+        "target": 7,  # of the spring's end: [m], xyzw
+        "speed": 3,  # of the tool [m/s]
+        "wrench": 6,  # on the tool [N, N m]
+        "tank": 1,  # [J]
+        "spring": 1,  # [J]
+        "share": 1,  # of the stiffness [-]
+        "gate": 1,  # share of the step that was granted [-]
+    }
+    layout, start = {}, 0
+    for name, size in sizes.items():
+        layout[name] = slice(start, start + size)
+        start += size
+    return layout
+
+
+TRACE = _trace_layout()  # column slices of the flight recorder
+TRACE_WIDTH = max(part.stop for part in TRACE.values())
+_FAULT, _SEQ, _SOURCE = TRACE["fault"].start, TRACE["seq"].start, TRACE["source"].start
+_Q, _DQ, _TORQUE = TRACE["q"].start, TRACE["dq"].start, TRACE["torque"].start
+_POSE, _TARGET, _SPEED = TRACE["pose"].start, TRACE["target"].start, TRACE["speed"].start
+_WRENCH, _TANK, _SPRING = TRACE["wrench"].start, TRACE["tank"].start, TRACE["spring"].start
+_SHARE, _GATE = TRACE["share"].start, TRACE["gate"].start
+
+
+@kernel
+def read(
+    plant: np.ndarray,
+    noise: np.ndarray,
+    qpos: np.ndarray,
+    qvel: np.ndarray,
+    inertia: np.ndarray,
+    inertia_at: np.ndarray,
+    contact: np.ndarray,
+    state: np.ndarray,
+    reading: np.ndarray,
+) -> None:
+    """Write what an arm of this quality would say of the simulated one.
+
+    Args:
+        plant: Packed, changed in place (the wrench's filter).
+        noise: Standard normal values, shape (NOISE,).
+        qpos: Of the simulation, arm first [rad].
+        qvel: Of the simulation, arm first [rad/s].
+        inertia: Non-zero entries of the joint-space inertia.
+        inertia_at: Index into `inertia` of each of the arm's (7, 7) entries, -1 for zero.
+        contact: Net contact on the hand's subtree: force, torque, position, shape (9,).
+        state: Of the chain; its last tool position is the wrench's reference point.
+        reading: Out, see `layout.R`.
+    """
+    at = int(plant[PL.ticks]) * 13 % NOISE
+    step = plant[PL.resolution]
+    for i in range(7):
+        q = qpos[i]
+        reading[R.q + i] = step * np.floor(q / step + 0.5) if step > 0.0 else q
+        reading[R.dq + i] = qvel[i] + plant[PL.speed_noise] * noise[(at + i) % NOISE]
+        reading[R.acted + i] = plant[PL.acted + i]
+        reading[R.held + i] = state[S.torque + i]
+    for k in range(49):
+        index = inertia_at[k]
+        reading[R.mass + k] = inertia[index] if index >= 0 else 0.0
+    fx, fy, fz = contact[0], contact[1], contact[2]
+    rx, ry, rz = contact[6], contact[7], contact[8]
+    if fx != 0.0 or fy != 0.0 or fz != 0.0:
+        rx, ry, rz = rx - state[S.pose], ry - state[S.pose + 1], rz - state[S.pose + 2]
+    raw = (
+        fx,
+        fy,
+        fz,
+        contact[3] + ry * fz - rz * fy,
+        contact[4] + rz * fx - rx * fz,
+        contact[5] + rx * fy - ry * fx,
+    )
+    keep = plant[PL.smoothing]
+    for i in range(6):
+        spread = plant[PL.force_noise] if i < 3 else plant[PL.torque_noise]
+        value = raw[i] + plant[PL.bias + i] + spread * noise[(at + 7 + i) % NOISE]
+        plant[PL.filtered + i] = keep * plant[PL.filtered + i] + (1.0 - keep) * value
+        reading[R.wrench + i] = plant[PL.filtered + i]
+    reading[R.elapsed] = 1.0
+
+
+@kernel
+def run_ticks(
+    ticks: int,
+    model: int,
+    data: int,
+    qpos: np.ndarray,
+    qvel: np.ndarray,
+    ctrl: np.ndarray,
+    inertia: np.ndarray,
+    inertia_at: np.ndarray,
+    contact: np.ndarray,
+    plant: np.ndarray,
+    noise: np.ndarray,
+    params: np.ndarray,
+    state: np.ndarray,
+    reading: np.ndarray,
+    mailbox: np.ndarray,
+    trace: np.ndarray,
+) -> None:
+    """Run control ticks against the simulated arm.
+
+    Args:
+        ticks: How many [-].
+        model: Address of the `mjModel`.
+        data: Address of the `mjData`.
+        qpos: View of the simulation's positions; likewise `qvel`, `ctrl`, `inertia`, `contact`.
+        qvel: View of the simulation's velocities.
+        ctrl: View of the simulation's controls: seven torques, then the fingers.
+        inertia: View of the joint-space inertia's entries.
+        inertia_at: See `read`.
+        contact: View of the contact sensor, see `read`.
+        plant: Packed, see `Plant`.
+        noise: See `read`.
+        params: Packed, see `layout.P`.
+        state: Of the chain, see `layout.S`.
+        reading: Scratch, see `layout.R`.
+        mailbox: See `layout.M`.
+        trace: Ring of the last ticks, shape (L, TRACE_WIDTH), row = tick % L.
+    """
+    torque = np.empty(7)
+    delay = int(plant[PL.delay])
+    for _ in range(ticks):
+        mj_step1(model, data)
+        read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
+        advance(params, state, reading, mailbox, torque)
+        count = int(plant[PL.ticks])
+        new = PL.pipe + 7 * (count % MAX_DELAY)
+        old = PL.pipe + 7 * ((count - delay) % MAX_DELAY)
+        for i in range(7):
+            plant[new + i] = torque[i]
+        for i in range(7):
+            ctrl[i] = plant[old + i]
+            plant[PL.acted + i] = plant[old + i]
+        if plant[PL.grip] != 0.0:
+            ctrl[7] = ctrl[8] = 0.5 * state[S.gripper]
+        mj_step2(model, data)
+        plant[PL.ticks] += 1.0
+        row = trace[count % trace.shape[0]]
+        row[0] = count * 0.001
+        row[1], row[_FAULT], row[_SEQ] = state[S.mode], state[S.fault], state[S.seq]
+        row[_SOURCE], row[_TANK], row[_SPRING] = state[S.source], state[S.tank], state[S.spring]
+        row[_SHARE], row[_GATE] = state[S.share], state[S.gate]
+        for i in range(7):
+            row[_Q + i], row[_DQ + i] = reading[R.q + i], reading[R.dq + i]
+            row[_TORQUE + i] = torque[i]
+            row[_POSE + i], row[_TARGET + i] = state[S.pose + i], state[S.target + i]
+        for i in range(3):
+            row[_SPEED + i] = state[S.twist + i]
+        for i in range(6):
+            row[_WRENCH + i] = reading[R.wrench + i]
+
+
+@kernel
+def bare_steps(ticks: int, model: int, data: int) -> None:
+    """Run physics alone with the controls as they are; what `run_ticks` is measured against."""
+    for _ in range(ticks):
+        mj_step(model, data)
