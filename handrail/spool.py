@@ -182,22 +182,26 @@ class Spool:
             cursor.close()
         return rows
 
-    def acknowledge(self, session: str, seq: int) -> int:
-        """Let go of a session's rows up to `seq`; return the id of the last one.
+    def acknowledge(self, session: str, seq: int) -> tuple[int, int]:
+        """Let go of a session's rows up to `seq`.
 
         Call it only when the learner's store has made them durable.
+
+        Returns:
+            The id up to which this session is acknowledged now, and how many rows that let go.
         """
         number = self._numbers.get(session)
         if number is None:
-            return 0
+            return 0, 0
         with self._changed:
             span = self._span[number]
             seq = min(seq, span[1] - 1)
-            if seq >= span[0]:
+            released = max(0, seq + 1 - span[0])
+            if released:
                 span[0] = seq + 1
                 self._unforgotten[number] = seq
                 self._changed.notify_all()
-            return number << _SHIFT | (span[0] - 1)
+            return number << _SHIFT | (span[0] - 1), released
 
     def acknowledged(self) -> int:
         """Return the id behind which the first row that is not acknowledged lies."""

@@ -63,7 +63,7 @@ class StreamSender:
         hello: Hello,
         *,
         window_rows: int = 8192,
-        window_bytes: int = 16 << 20,
+        window_bytes: int = 8 << 20,
         batch_rows: int = 512,
         batch_bytes: int = 1 << 20,
         answer_s: float = 2.0,
@@ -278,14 +278,13 @@ class StreamSender:
             raise ProtocolMismatch(f"unexpected message {type(message).__name__}")
 
     def _acknowledge(self, session: str, seq: int) -> None:
-        before = self._spool.depth
-        last = self._spool.acknowledge(session, seq)
+        last, released = self._spool.acknowledge(session, seq)
         while self._sent and self._sent[0].id <= last:
             done = self._sent.popleft()
             self._flying_rows -= done.rows
             self._flying_bytes -= done.bytes
         with self._progress:
-            self._acked += max(0, before - self._spool.depth)
+            self._acked += released
             self._progress.notify_all()
 
     def _lose(self, pause_s: float) -> None:

@@ -72,6 +72,7 @@ class Store:
             self.path, "store", _APPLICATION_ID, _VERSION, _SCHEMA, spec.task_hash, readonly
         )
         self._guard = threading.Lock()
+        self._unsure = False  # a commit failed: it may have reached the disk all the same
         try:
             self._load()
         except BaseException:
@@ -146,6 +147,8 @@ class Store:
             StorageError: The disk is full or broken; nothing of `rows` was stored.
         """
         with self._guard:
+            if self._unsure:
+                self._load()
             fresh: list[Arrival] = []
             values: list[tuple[int, int, int, int, Buffer]] = []
             high: dict[str, int] = {}
@@ -164,6 +167,7 @@ class Store:
                 added[int(row.source)] += 1
             if not fresh:
                 return []
+            self._unsure = True
             with storage(self.path, "writing store"), self._db.transaction():
                 self._db.writer.executemany("INSERT INTO rows VALUES(?, ?, ?, ?, ?)", values)
                 self._db.writer.executemany(
@@ -171,6 +175,7 @@ class Store:
                     "ON CONFLICT(source) DO UPDATE SET rows = rows + ?2",
                     list(added.items()),
                 )
+            self._unsure = False
             self._cursor += len(fresh)
             self._high.update(high)
             self._counts.update(added)
@@ -234,20 +239,17 @@ class Store:
             yield session, seq, hashlib.sha256(blob).hexdigest()
 
     def _blobs(self, after: int) -> Iterator[tuple[int, str, str, int, bytes]]:
-        names = {}
         while True:
             with storage(self.path, "reading store"), self._guard:
-                names = {number: (actor, name) for name, (number, actor) in self._sessions.items()}
                 found = self._db.reader.execute(
-                    "SELECT cursor, session, seq, blob FROM rows WHERE cursor > ? "
-                    "ORDER BY cursor LIMIT ?",
+                    "SELECT cursor, actor, uuid, seq, blob FROM rows JOIN sessions "
+                    "ON number = session WHERE cursor > ? ORDER BY cursor LIMIT ?",
                     (after, _READ_ROWS),
                 ).fetchall()
-            rows = cast("list[tuple[int, int, int, bytes]]", found)
+            rows = cast("list[tuple[int, str, str, int, bytes]]", found)
+            yield from rows
             if not rows:
                 return
-            for cursor, number, seq, blob in rows:
-                yield cursor, *names[number], seq, blob
             after = rows[-1][0]
 
     def _has(self, number: int, seq: int) -> bool:
