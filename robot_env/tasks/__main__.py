@@ -74,9 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from robot_env.robots.mujoco import MujocoConfig
-
     from robot_env.host import HostCore
+    from robot_env.robots.mujoco import MujocoConfig
 
     table = load_toml(options.config) if options.config else {}
     config = from_dict(TaskConfig, {"name": options.evaluate} | table.get("task", {}), "task")

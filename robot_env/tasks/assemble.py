@@ -46,13 +46,12 @@ TRAVEL = 0.020  # [m], of the tip over the block while it is carried
 class Assemble(Task):
     """Success is `depth` of the peg in the hole; the truth also says how far it came."""
 
-    name: ClassVar[str] = "assemble"
     defaults: ClassVar[dict[str, Any]] = {
         "horizon": 150,
         "action_scale": 0.015,
         "start_range": (0.03, 0.03, 0.02),
         "goal_range": (0.02, 0.02, 0.0),
-        "hidden_error": (0.0015, 0.0015, 0.0),
+        "hidden_error": (0.003, 0.003, 0.0),
         "object_range": (0.03, 0.03, 0.0),
         "object_noise": 0.001,
         "clearance": 0.0018,

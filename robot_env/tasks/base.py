@@ -54,14 +54,12 @@ class Task(ABC):
     """A task: where things are, what is seen, what is asked, what counts as done.
 
     Class attributes:
-        name: As in the config and the registry.
         defaults: Values of `TaskConfig` where the config leaves None.
         truth_names: Entries of the truth vector, `success` first.
         gripper: True if the last action dimension commands the gripper, +1 close, -1 open.
         objects: Length of the observed pose of the loose object, 0 for none.
     """
 
-    name: ClassVar[str]
     defaults: ClassVar[dict[str, Any]]
     truth_names: ClassVar[tuple[str, ...]]
     gripper: ClassVar[bool] = False
@@ -70,6 +68,7 @@ class Task(ABC):
     def __init__(self, config: TaskConfig) -> None:
         """Resolve the config and lay out the observation."""
         self.config = resolve(config, self.defaults)
+        self.name = config.name  # as in the config and the registry
         self.action_size = 4 if self.gripper else 3
         sizes = {"position": 3, "error": 3, "wrench": 6, "velocity": 3}
         if self.gripper:

@@ -1,7 +1,11 @@
 """A demonstrator: the task's guide, with a person's hand.
 
-Demonstrations that never go wrong teach no recovery, so the hand's error is correlated in time and
-now and then it lapses: for half a second it goes somewhere else, and then has to come back.
+Demonstrations that never go wrong teach no recovery, so the hand's error is correlated in time,
+larger when it moves fast, and now and then it lapses: for half a second it goes somewhere else, and
+then has to come back.
+
+Source:
+    C. Harris and D. Wolpert, "Signal-dependent noise determines motor planning", Nature 1998.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import numpy as np
 from controllers.robot import Snapshot
 
 CORRELATION = 0.8  # [-] per step, of the hand's error
-SPREAD = 0.25  # [-], standard deviation of the error in units of the action
+SPREAD = 0.25  # [-], standard deviation of the error of a hand at full speed
+TREMOR = 0.15  # [-], share of that error in a hand at rest
 LAPSE_RATE = 0.02  # [-] per step, how often a lapse begins
 LAPSE_STEPS = (3, 7)  # [steps], how long it lasts, both ends included
 LAPSE_SIZE = 0.8  # [-], how far it pushes the action
@@ -54,10 +59,11 @@ class Expert:
         """Return the action (A,) in [-1, 1]."""
         action = np.clip(self._guide(snapshot, nominal), -1.0, 1.0)
         if self._noise > 0.0:
-            action[: self._axes] += self._noise * self._disturbance()
+            speed = np.abs(action[: self._axes])
+            action[: self._axes] += self._noise * self._disturbance(speed)
         return np.clip(action, -1.0, 1.0)
 
-    def _disturbance(self) -> np.ndarray:
+    def _disturbance(self, speed: np.ndarray) -> np.ndarray:
         step = SPREAD * np.sqrt(1.0 - CORRELATION**2)
         self._error = CORRELATION * self._error + self._rng.normal(0.0, step, self._axes)
         if self._lapse_left > 0:
@@ -66,4 +72,5 @@ class Expert:
             direction = self._rng.normal(size=self._axes)
             self._lapse = LAPSE_SIZE * direction / (np.linalg.norm(direction) + 1e-9)
             self._lapse_left = int(self._rng.integers(LAPSE_STEPS[0], LAPSE_STEPS[1] + 1))
-        return self._error + (self._lapse if self._lapse_left > 0 else 0.0)
+        hand = (TREMOR + (1.0 - TREMOR) * speed) * self._error
+        return hand + (self._lapse if self._lapse_left > 0 else 0.0)

@@ -36,7 +36,6 @@ APPROACH_STEPS = 12  # [steps], that search policies give themselves to get over
 class Peg(Task):
     """See the module; `far` starts are `start_range = [0.04, 0.04, 0.015]`, horizon 100."""
 
-    name: ClassVar[str] = "peg"
     defaults: ClassVar[dict[str, Any]] = {
         "horizon": 80,
         "action_scale": 0.010,

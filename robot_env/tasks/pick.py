@@ -38,7 +38,6 @@ NEAR = 0.020  # [m], a cube farther than this from the tool isn't between the fi
 class Pick(Task):
     """Sparse reward for a cube held `depth` above where it lay."""
 
-    name: ClassVar[str] = "pick"
     defaults: ClassVar[dict[str, Any]] = {
         "horizon": 60,
         "action_scale": 0.015,

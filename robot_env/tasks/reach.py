@@ -21,7 +21,6 @@ SLOW = 0.08  # [m/s], faster than this is passing by, not arriving
 class Reach(Task):
     """Sparse reward for being slow within `tolerance` of the goal."""
 
-    name: ClassVar[str] = "reach"
     defaults: ClassVar[dict[str, Any]] = {
         "horizon": 30,
         "action_scale": 0.015,
