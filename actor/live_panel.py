@@ -48,7 +48,7 @@ def panel(state: LiveState, plan: Plan, now: float, width: int) -> RenderableTyp
     if state.events:
         parts += [Text(), _events(state)]
     title = Text.assemble(
-        (" Handrail ", "bold"),
+        (" Handrail ", "bold default"),
         ("· ", LABEL),
         (plan.task, ACCENT),
         (" · ", LABEL),

@@ -71,6 +71,11 @@ class LiveState:
         return tuple(e.success for e in self.episodes if e.autonomous)
 
 
+def phase_name(phase: object) -> str:
+    """Return the phase's name as it is shown, whatever spelling a process uses."""
+    return _ALIASES.get(str(phase), str(phase or ""))
+
+
 def fold(state: LiveState, row: dict[str, Any]) -> LiveState:
     """Return the state after one more row of metrics; rows of unknown kind change nothing."""
     handler = _HANDLERS.get(row["kind"])
@@ -130,12 +135,11 @@ def time_left(state: LiveState, plan: Plan) -> float | None:
 
 
 def _on_phase(state: LiveState, row: dict[str, Any]) -> LiveState:
-    name = str(row.get("phase") or "")
-    return _enter(state, name)
+    return _enter(state, str(row.get("phase") or ""))
 
 
 def _enter(state: LiveState, name: str) -> LiveState:
-    phase = _ALIASES.get(name, name)
+    phase = phase_name(name)
     if not phase or phase == state.phase:
         return state
     if phase not in PHASES:  # "compiling" and the like happen within a phase
@@ -164,9 +168,8 @@ def _on_base(state: LiveState, row: dict[str, Any]) -> LiveState:
 
 
 def _on_episode(state: LiveState, row: dict[str, Any]) -> LiveState:
-    phase = _ALIASES.get(str(row.get("phase")), row.get("phase"))
     state = _at(state, row)
-    if phase == "record":
+    if phase_name(row.get("phase")) == "record":
         demos = int(_number(row.get("demos"), state.demos + 1))
         return _paced(replace(state, demos=demos), demos)
     episode = Episode(

@@ -1,0 +1,256 @@
+"""Draw a run: report.png, success, interventions, return and Q over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from actor.live_state import TRAINING, WINDOW, phase_name
+from actor.summary import (
+    Row,
+    evaluations,
+    read_rows,
+    summarise,
+    training_episodes,
+    wilson,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["summarise", "wilson", "write_report"]
+
+INK, GREY, FAINT = "#1f2933", "#7b8794", "#cbd2d9"
+FEW = 4  # [episodes], too few for a mean worth drawing
+SHADES = {"roll-outs": "#e9edf1", "warm-up": "#f4f6f8"}
+TEAL, AMBER, BLUE, VIOLET = "#0f766e", "#c2570c", "#2563a8", "#6d4aa8"
+
+
+def write_report(run_folder: Path) -> dict[str, Any]:
+    """Write report.png into a run folder and return the run's summary.
+
+    Args:
+        run_folder: A run folder, finished or not.
+
+    Raises:
+        RunFolderError: The folder has no metrics.
+        OSError: The picture can't be written.
+    """
+    folder = Path(run_folder)
+    rows, summary = read_rows(folder), summarise(folder)
+    figure = draw(rows, summary)
+    temporary = folder / ".report.tmp.png"
+    try:
+        figure.savefig(temporary, dpi=160)
+        temporary.replace(folder / "report.png")
+    finally:
+        temporary.unlink(missing_ok=True)
+    return summary
+
+
+def draw(rows: list[Row], summary: dict[str, Any]) -> Figure:
+    """Return the figure of a run.
+
+    Args:
+        rows: All rows of metrics, oldest first.
+        summary: What `summarise` makes of them.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK}):
+        figure = Figure(figsize=(10, 6.4), facecolor="white")
+        FigureCanvasAgg(figure)
+        grid = figure.add_gridspec(
+            2, 3, height_ratios=[1.75, 1], left=0.06, right=0.88, top=0.79, bottom=0.085,
+            hspace=0.4, wspace=0.24,
+        )  # fmt: skip
+        success = figure.add_subplot(grid[0, :])
+        panels = [figure.add_subplot(grid[1, i], sharex=success) for i in range(3)]
+        _title(figure, summary)
+        episodes = training_episodes(rows)
+        end = max(1, summary["env_steps"])
+        for axes in (success, *panels):
+            _style(axes, end)
+            _shade_phases(axes, rows, end, named=axes is success)
+        _success(success, episodes, evaluations(rows), end)
+        _curve(panels[0], "interventions, share of steps", AMBER, *_interventions(episodes))
+        _curve(panels[1], "return", BLUE, *_returns(episodes))
+        _curve(panels[2], "Q of the acting policy", VIOLET, *_values(rows))
+        panels[1].set_xlabel("training steps", color=GREY, fontsize=8)
+        panels[0].set_ylim(0, max(0.1, panels[0].get_ylim()[1]))
+        panels[0].yaxis.set_major_formatter(_percent_axis())
+        panels[0].text(
+            0.98, 0.92, f"{summary['interventions']} take-overs in all", ha="right", va="top",
+            transform=panels[0].transAxes, color=GREY, fontsize=8,
+        )  # fmt: skip
+        return figure
+
+
+def moving(values: Sequence[float], window: int = WINDOW) -> np.ndarray:
+    """Return the mean of each value and the up to window - 1 before it, shape (N,)."""
+    sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
+    stop = np.arange(1, len(values) + 1)
+    start = np.maximum(0, stop - window)
+    return (sums[stop] - sums[start]) / (stop - start)
+
+
+def _title(figure: Figure, summary: dict[str, Any]) -> None:
+    seed = "" if summary["seed"] is None else f" · seed {summary['seed']}"
+    figure.text(
+        0.06, 0.925, f"{summary['task']} · {summary['preset']}{seed}", fontsize=17, weight="bold"
+    )
+    minutes = summary["train_s"] / 60
+    parts = [f"{summary['env_steps']:,} training steps in {minutes:.1f} min".replace(",", " ")]
+    if summary["success"] is not None:
+        parts = [
+            f"{_percent(summary['success'])} of {summary['episodes']} autonomous episodes "
+            f"(95 % interval {_percent(summary['success_low'])} to "
+            f"{_percent(summary['success_high'])})",
+            *(
+                [f"base {_percent(summary['base_success'])}"]
+                * (summary["base_success"] is not None)
+            ),
+            *parts,
+        ]
+    figure.text(0.06, 0.885, "   ·   ".join(parts), fontsize=10, color=GREY)
+    figure.text(0.97, 0.925, "Handrail", fontsize=10, color=FAINT, ha="right", weight="bold")
+
+
+def _style(axes: Axes, end: float) -> None:
+    axes.set_xlim(0, end)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(length=0, labelcolor=GREY, labelsize=8)
+    axes.grid(axis="y", color=FAINT, linewidth=0.5, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}".replace(",", " "))
+    axes.set_xticks(_ticks(end))
+
+
+def _ticks(end: float) -> list[float]:
+    step = next(s * 10.0**e for e in range(9) for s in (1, 2, 5) if end <= 5.5 * s * 10**e)
+    return [i * step for i in range(int(end / step) + 1)]
+
+
+def _shade_phases(axes: Axes, rows: list[Row], end: float, named: bool) -> None:
+    for name, start, stop in _phases(rows, end):
+        if name != "online":
+            axes.axvspan(start, stop, color=SHADES[name], linewidth=0, zorder=0)
+        if named and stop - start > 0.007 * end * len(name):
+            axes.text(
+                (start + stop) / 2, 1.02, name, ha="center", va="bottom", color=GREY, fontsize=8,
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
+
+
+def _phases(rows: list[Row], end: float) -> list[tuple[str, float, float]]:
+    starts: list[tuple[str, float]] = []
+    for r in rows:
+        name = phase_name(r.get("phase")) if r.get("kind") == "phase" else ""
+        if name in TRAINING and name not in [n for n, _ in starts]:
+            starts.append((name, float(r.get("env_steps") or 0)))
+    stops = [s for _, s in starts[1:]] + [end]
+    return [(n, a, b) for (n, a), b in zip(starts, stops, strict=True) if b > a]
+
+
+def _success(
+    axes: Axes, episodes: list[Row], results: dict[str, dict[int, bool]], end: float
+) -> None:
+    alone = [r for r in episodes if r.get("autonomous", True)]
+    steps = [float(r["env_steps"]) for r in alone]
+    outcomes = [float(bool(r.get("success"))) for r in alone]
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.yaxis.set_major_formatter(_percent_axis())
+    if alone:
+        marks = np.where(np.asarray(outcomes) > 0.5, 1.035, -0.035)
+        axes.scatter(steps, marks, marker="|", s=16, linewidths=0.7, color=GREY, alpha=0.6)
+        axes.plot(
+            steps[FEW:], moving(outcomes)[FEW:], color=TEAL, linewidth=2.2, solid_capstyle="round"
+        )
+    _heading(axes, f"success, last {WINDOW} autonomous training episodes", pad=17)
+    for name, outcome, height in _labels(results):
+        share = sum(outcome.values()) / len(outcome)
+        main = name == "policy"
+        colour = TEAL if main else INK if name == "base" else GREY
+        if main:
+            low, high = wilson(sum(outcome.values()), len(outcome))
+            axes.errorbar(
+                [end], [share], yerr=[[share - low], [high - share]], fmt="o", color=TEAL,
+                markersize=6, capsize=3, linewidth=1.6, clip_on=False, zorder=5,
+            )  # fmt: skip
+        else:
+            style = (0, (5, 3)) if name == "base" else (0, (1, 3))
+            axes.axhline(share, color=colour, linewidth=1.1, linestyle=style)
+        axes.annotate(
+            f"{name.removeprefix('trivial/')} {_percent(share)}", (1.012, height), color=colour,
+            xycoords=axes.get_yaxis_transform(), va="center", fontsize=8,
+            weight="bold" if main else "normal", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _labels(
+    results: dict[str, dict[int, bool]], gap: float = 0.065
+) -> list[tuple[str, dict[int, bool], float]]:
+    """Return each policy with the height of its label; labels are pushed apart to be readable."""
+    shares = sorted((sum(r.values()) / len(r), name) for name, r in results.items())
+    heights: list[float] = []
+    for share, _ in shares:
+        heights.append(max(share, heights[-1] + gap) if heights else share)
+    excess = max(0.0, heights[-1] - 1.0) if heights else 0.0
+    for i in reversed(range(len(heights))):
+        top = heights[i + 1] - gap if i + 1 < len(heights) else heights[i] - excess
+        heights[i] = min(heights[i], top)
+    return [(name, results[name], h) for (_, name), h in zip(shares, heights, strict=True)]
+
+
+def _interventions(episodes: list[Row]) -> tuple[list[float], np.ndarray]:
+    shares = [
+        float(r.get("human_steps") or 0) / max(1.0, float(r.get("length") or 1)) for r in episodes
+    ]
+    return [float(r["env_steps"]) for r in episodes[FEW:]], moving(shares)[FEW:]
+
+
+def _returns(episodes: list[Row]) -> tuple[list[float], np.ndarray]:
+    returns = moving([float(r.get("return") or 0.0) for r in episodes])
+    return [float(r["env_steps"]) for r in episodes[FEW:]], returns[FEW:]
+
+
+def _values(rows: list[Row]) -> tuple[list[float], np.ndarray]:
+    points = [
+        (float(r.get("env_steps") or 0), float(r["q"]))
+        for r in rows
+        if r.get("kind") == "learner" and isinstance(r.get("q"), int | float)
+    ]
+    return [p[0] for p in points], np.asarray([p[1] for p in points])
+
+
+def _curve(axes: Axes, name: str, colour: str, steps: list[float], values: np.ndarray) -> None:
+    _heading(axes, name)
+    axes.locator_params(axis="y", nbins=4)
+    if steps:
+        axes.plot(steps, values, color=colour, linewidth=1.6, solid_capstyle="round")
+    else:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing yet", ha="center", color=GREY, transform=axes.transAxes)
+
+
+def _heading(axes: Axes, text: str, pad: float = 8) -> None:
+    axes.set_title(text, loc="left", fontsize=9.5, color=INK, weight="bold", pad=pad)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _percent_axis() -> Any:
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(1.0, decimals=0, symbol=" %")
