@@ -1,0 +1,1 @@
+"""Everything that touches the world: the control host, its clients, robots, cameras, tasks."""

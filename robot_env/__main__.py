@@ -1,0 +1,130 @@
+"""The robot host: `python -m robot_env --run <folder>`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from controllers.config import ControlConfig
+from handrail.config import from_dict, load_toml
+from handrail.errors import Error, ProtocolMismatch
+from handrail.process import join_supervisor, stop_on_signals
+from handrail.runs import Run, open_run
+from robot_env.door import Door
+from robot_env.host import HostCore
+from robot_env.live import LiveServer
+from robot_env.realtime import HostConfig
+from robot_env.robots.mujoco import MujocoConfig
+from robot_env.serve import LockstepServer
+from robot_env.tasks import TaskConfig, make
+
+log = logging.getLogger("host")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the robot host of a run folder until a signal comes; return the exit code."""
+    options = _parser().parse_args(argv)
+    join_supervisor(signal.SIGTERM)  # the arm must come to rest
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        run = open_run(options.run)
+        door = Door(run.id)
+        try:
+            _serve(run, door, options)
+        finally:
+            door.close()
+    except Error as error:
+        log.error("%s", error)
+        return 1
+    except KeyboardInterrupt:  # while compiling; the arm has not moved yet
+        return 130
+    return 0
+
+
+def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
+    config, core = _load(run, options)
+    begin = time.monotonic()
+    log.info("compiling the control loop of task %s (cached after the first time)", run.task)
+    core.warm_up()
+    log.info(
+        "ready after %.1f s: %s, %g Hz policy steps, %s",
+        time.monotonic() - begin,
+        "real time" if config.realtime else "lockstep",
+        core.task.spec.control_hz,
+        "read-only" if core.readonly else "waiting for an actor",
+    )
+    waker, wake = socket.socketpair()
+    for end in (waker, wake):
+        end.setblocking(False)
+    before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    viewer = None
+    try:
+        with stop_on_signals() as stop:
+            if options.view:
+                from robot_env.viewer import Viewer
+
+                viewer = Viewer(core.robot.model, core.robot.data)
+            server = LiveServer if config.realtime else LockstepServer
+            door.open()
+            server(core, door, config, stop, wake, viewer.sync if viewer else None).run()
+    finally:
+        signal.set_wakeup_fd(before)
+        waker.close()
+        wake.close()
+        if viewer is not None:
+            viewer.close()
+        core.close()
+    log.info("stopped")
+
+
+def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
+    tables = load_toml(run.config)
+    config = from_dict(HostConfig, tables.get("host", {}), "host")
+    if options.realtime:
+        config = dataclasses.replace(config, realtime=True)
+    task_config = from_dict(TaskConfig, tables.get("task", {}), "task")
+    task = make(task_config.name, task_config)
+    if task.spec.hash != run.task_hash:
+        raise ProtocolMismatch(
+            f"run folder {run.folder} was made for task {run.task!r} with hash {run.task_hash}, "
+            f"its config.toml now gives {task.spec.hash}; put the config back, or begin a new run"
+        )
+    core = HostCore(
+        task,
+        from_dict(MujocoConfig, tables.get("robot", {}), "robot"),
+        from_dict(ControlConfig, tables.get("control", {}), "control"),
+        recordings=run.folder / "recordings",
+        keep=config.recordings,
+        readonly=options.readonly,
+    )
+    return config, core
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="handrail host",
+        description="Runs the robot of a run: controls it at 1 kHz and answers one actor.",
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="the run folder")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="run on a clock of its own instead of waiting for the actor",
+    )
+    parser.add_argument(
+        "--readonly", action="store_true", help="serve the state, follow no request"
+    )
+    parser.add_argument("--view", action="store_true", help="open MuJoCo's viewer")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

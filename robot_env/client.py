@@ -1,0 +1,338 @@
+"""The env's side of the robot host: the same methods as `HostCore`, in another process."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Request, Snapshot
+from handrail.errors import DeviceLost, ProtocolMismatch
+from robot_env import doorbell
+from robot_env.shared import Block, Layout, Segment
+
+if TYPE_CHECKING:
+    from robot_env.tasks.base import Task
+
+_BEAT = 0.004  # [s], between heartbeats
+_RETRY = 0.02  # [s], between attempts to connect
+_STALE = 1.0  # [s], real time: a snapshot this old means that the host hangs
+
+
+class HostClient:
+    """Authority over the arm of a running host, until closed; death of either side ends it."""
+
+    def __init__(
+        self, run_id: str, spec_hash: str | None = None, answer_within: float = 60.0
+    ) -> None:
+        """Remember whom to call; `connect` is the usual way to a client that stands.
+
+        Args:
+            run_id: Id of the run, as in its run.json.
+            spec_hash: `EnvSpec.hash` of the task that the caller means; None takes any.
+            answer_within: How long a call may take [s].
+        """
+        self._address = doorbell.address(run_id)
+        self._run_id, self._spec_hash, self._answer_within = run_id, spec_hash, answer_within
+        self._conn: socket.socket | None = None
+        self._pulse: _Pulse | None = None
+        self._segment: Segment
+        self._period = 0.1  # [s]
+        self._next = 0.0  # [s], end of the period under way; real time
+        self.welcome: dict[str, Any] = {}  # what the host said about itself
+
+    @staticmethod
+    def connect(
+        run_id: str,
+        task: Task | None = None,
+        *,
+        deadline: float = 120.0,
+        answer_within: float = 60.0,
+    ) -> HostClient:
+        """Return a client that has authority over the arm of a run.
+
+        Args:
+            run_id: Id of the run, as in its run.json.
+            task: Task that the caller means; None takes what the host runs.
+            deadline: How long to wait for the host to be ready, compiling included [s].
+            answer_within: How long a call may take [s].
+
+        Raises:
+            DeviceLost: No host answered in time, or another client has authority.
+            ProtocolMismatch: The host speaks another version, or runs another task.
+        """
+        client = HostClient(run_id, None if task is None else task.spec.hash, answer_within)
+        client.reconnect(deadline)
+        return client
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the host runs on its own clock."""
+        return bool(self.welcome["realtime"])
+
+    @property
+    def refused(self) -> int:
+        """Requests of this connection that the host refused."""
+        return self._segment.refused
+
+    def reconnect(self, deadline: float = 120.0) -> None:
+        """Connect again after the host was lost; the next call must be `reset`.
+
+        Nothing happens where the connection still stands.
+
+        Args:
+            deadline: How long to wait for a host that is ready [s].
+
+        Raises:
+            DeviceLost: No host answered in time, or another client has authority.
+            ProtocolMismatch: The host speaks another version, or runs another task.
+        """
+        if self._conn is not None:
+            return
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                self._connect(max(end - time.monotonic(), 1.0))
+                return
+            except DeviceLost as error:
+                if time.monotonic() > end:
+                    raise DeviceLost(
+                        f"no robot host for run {self._run_id} within {deadline:g} s "
+                        f"(last: {error}); start one with `handrail host --run <folder>`"
+                    ) from None
+            time.sleep(_RETRY)
+
+    def reset(self, seed: int) -> tuple[Snapshot, np.ndarray]:
+        """Start a new episode; the same seed gives the same start.
+
+        Args:
+            seed: Everything random about the episode comes from it.
+
+        Returns:
+            The first snapshot and the nominal vector of the task.
+
+        Raises:
+            DeviceLost: The host is gone.
+        """
+        reply = self._call(doorbell.RESET, {"seed": int(seed)})
+        values = self._read(self._segment.nominal)
+        self._next = time.monotonic() + self._period
+        return self._snapshot(), values[: int(reply["nominal"])]
+
+    def step(self, request: Request) -> Snapshot:
+        """Ask for one policy period and return what the host says at its end.
+
+        In real time the host's clock runs on by itself: this waits for the period's end on an
+        absolute schedule and returns the newest snapshot.
+
+        Raises:
+            DeviceLost: The host is gone, or it cut the episode; reset first.
+            ProtocolMismatch: The request was refused and changed nothing.
+        """
+        values = request.pack()
+        if values.shape != (REQUEST_SIZE,):
+            raise ProtocolMismatch(
+                f"a request has position (3,) and quaternion (4,), got {request}"
+            )
+        if not self.realtime:
+            self._segment.request.write(values)
+            self._call(doorbell.STEP)
+            return self._snapshot()
+        return self._step_realtime(values)
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Return the task's camera images, name -> (H, W, 3) uint8."""
+        if not self._segment.images:
+            return {}
+        self._call(doorbell.IMAGES)
+        return {name: image.copy() for name, image in self._segment.images.items()}
+
+    def render(self, camera: str, width: int, height: int) -> np.ndarray:
+        """Return a picture of the scene, (height, width, 3) uint8.
+
+        Args:
+            camera: Name of the camera in the scene.
+            width: [px].
+            height: [px].
+        """
+        payload = {"camera": camera, "width": int(width), "height": int(height)}
+        reply = self._call(doorbell.RENDER, payload)
+        fd = reply.pop("fd", None)
+        if fd is None:
+            raise ProtocolMismatch("the host answered a render without a picture")
+        try:
+            with mmap.mmap(fd, width * height * 3, access=mmap.ACCESS_READ) as picture:
+                return np.frombuffer(bytes(picture), np.uint8).reshape(height, width, 3)
+        finally:
+            os.close(fd)
+
+    def dump(self) -> str:
+        """Have the host write its flight recorder to the run folder and return the file's path."""
+        return str(self._call(doorbell.DUMP)["path"])
+
+    def close(self) -> None:
+        """Give the authority back; safe to call twice."""
+        if self._conn is not None:
+            with contextlib.suppress(DeviceLost):
+                doorbell.send(self._conn, doorbell.CLOSE)
+            self._drop()
+
+    def __enter__(self) -> HostClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connect(self, wait: float) -> None:
+        conn = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            conn.settimeout(min(wait, self._answer_within))
+            try:
+                conn.connect(self._address)
+            except OSError as error:
+                raise DeviceLost(f"can't connect: {error.strerror or error}") from None
+            pid, uid = doorbell.peer(conn)
+            if uid != os.getuid():
+                raise ProtocolMismatch(
+                    f"the socket of run {self._run_id} belongs to user {uid}, "
+                    f"this process to {os.getuid()}"
+                )
+            try:
+                kind, welcome, fd = doorbell.receive(conn)
+            except TimeoutError:
+                raise DeviceLost(f"host process {pid} doesn't answer") from None
+            if kind == doorbell.ERROR:
+                doorbell.raise_error(welcome)
+            self._accept(welcome, fd)
+            conn.settimeout(self._answer_within)
+        except BaseException:
+            conn.close()
+            raise
+        self._conn = conn
+        if self.realtime:
+            self._pulse = _Pulse(self._segment)
+
+    def _accept(self, welcome: dict[str, Any], fd: int | None) -> None:
+        if fd is None:
+            raise ProtocolMismatch("the host's welcome came without shared memory")
+        try:
+            if welcome.get("version") != doorbell.VERSION:
+                raise ProtocolMismatch(
+                    f"host speaks version {welcome.get('version')} of the host protocol, "
+                    f"this client {doorbell.VERSION}"
+                )
+            if self._spec_hash is not None and welcome["spec_hash"] != self._spec_hash:
+                raise ProtocolMismatch(
+                    f"host runs task {welcome['task']!r} with spec {welcome['spec_hash']}, "
+                    f"this client means {self._spec_hash}"
+                )
+            images = {name: tuple(shape) for name, shape in welcome["images"].items()}
+            layout = Layout(REQUEST_SIZE, SNAPSHOT_SIZE, int(welcome["nominal"]), images)
+            self._period = 1.0 / float(welcome["control_hz"])
+        except BaseException:
+            os.close(fd)
+            raise
+        self._segment = Segment.attach(fd, layout)
+        self.welcome = welcome
+        self._next = time.monotonic()
+
+    def _step_realtime(self, values: np.ndarray) -> Snapshot:
+        conn, refused = self._connection(), self._segment.refused
+        self._segment.request.write(values)
+        before = self._segment.snapshot.sequence
+        begin = time.monotonic()
+        end = self._next if self._next > begin else begin + self._period
+        self._next = end + self._period
+        self._wait_until(conn, end)
+        while self._segment.snapshot.sequence == before:
+            if time.monotonic() - begin > _STALE + self._period:
+                self._lose(f"its state is older than {_STALE} s: it hangs")
+            self._wait_until(conn, time.monotonic() + 0.001)
+        snapshot = self._snapshot()
+        if self._segment.refused != refused:
+            raise ProtocolMismatch(f"the host refused request {int(values[0])}: {values[1:]}")
+        return snapshot
+
+    def _wait_until(self, conn: socket.socket, end: float) -> None:
+        poller = select.poll()
+        poller.register(conn, select.POLLIN)
+        while (left := end - time.monotonic()) > 0:
+            if left < 0.002:
+                time.sleep(left)
+            elif poller.poll((left - 0.001) * 1e3):
+                try:  # nothing was asked, so this is a last word or the end
+                    kind, payload, _ = doorbell.receive(conn)
+                except DeviceLost:
+                    self._lose("it died or closed the connection")
+                else:
+                    self._answer(kind, payload)
+
+    def _call(self, kind: bytes, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+        conn = self._connection()
+        try:
+            doorbell.send(conn, kind, payload)
+            answer, reply, fd = doorbell.receive(conn)
+        except TimeoutError:
+            self._lose(f"it did not answer within {self._answer_within:g} s")
+        except DeviceLost:
+            self._lose("it died or closed the connection")
+        if fd is not None:
+            reply["fd"] = fd
+        return self._answer(answer, reply)
+
+    def _answer(self, kind: bytes, reply: dict[str, Any]) -> dict[str, Any]:
+        if kind == doorbell.ERROR:
+            if reply.get("fatal"):
+                self._drop()
+            doorbell.raise_error(reply)
+        return reply
+
+    def _connection(self) -> socket.socket:
+        if self._conn is None:
+            raise DeviceLost("not connected to the robot host; call reconnect()")
+        return self._conn
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot.unpack(self._read(self._segment.snapshot))
+
+    def _read(self, block: Block) -> np.ndarray:
+        found = block.read()
+        if found is None:
+            self._lose("it died in the middle of a write")
+        return found[1]
+
+    def _lose(self, why: str) -> NoReturn:
+        self._drop()
+        raise DeviceLost(f"lost the robot host of run {self._run_id}: {why}")
+
+    def _drop(self) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+
+class _Pulse:
+    """The heartbeat, from a thread of its own: it beats as long as the process runs."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment, self._stop = segment, threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT):
+            self._segment.beat()

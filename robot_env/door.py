@@ -1,0 +1,157 @@
+"""The host's socket: one client has authority at a time, others are told so and sent away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Snapshot
+from handrail.errors import DeviceLost, ProtocolMismatch, RunFolderError
+from handrail.spec import EnvSpec
+from robot_env import doorbell
+from robot_env.host import NOMINAL_SIZE
+from robot_env.shared import Layout, Segment
+
+log = logging.getLogger("host")
+
+_SEND_WITHIN = 1.0  # [s], a client that doesn't read this long is as good as dead
+
+
+class Session:
+    """A client with authority: its socket and its shared memory."""
+
+    def __init__(self, conn: socket.socket, pid: int, spec: EnvSpec, realtime: bool) -> None:
+        """Make the shared memory and hand it over with the welcome.
+
+        Raises:
+            DeviceLost: The client is gone already.
+        """
+        images = {name: (int(h), int(w), int(c)) for name, (h, w, c) in spec.images.items()}
+        layout = Layout(REQUEST_SIZE, SNAPSHOT_SIZE, NOMINAL_SIZE, images)
+        self.conn, self.pid = conn, pid
+        self.segment, fd = Segment.create(layout)
+        self._flat = np.empty(SNAPSHOT_SIZE)
+        conn.settimeout(_SEND_WITHIN)
+        welcome = {
+            "version": doorbell.VERSION,
+            "pid": os.getpid(),
+            "task": spec.task,
+            "spec_hash": spec.hash,
+            "control_hz": spec.control_hz,
+            "realtime": realtime,
+            "nominal": NOMINAL_SIZE,
+            "images": images,
+        }
+        try:
+            doorbell.send(conn, doorbell.WELCOME, welcome, fd)
+        finally:
+            os.close(fd)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make a snapshot the newest one."""
+        self.segment.snapshot.write(snapshot.pack(self._flat))
+
+    def publish_nominal(self, nominal: np.ndarray) -> None:
+        """Make the nominal vector of an episode known, zeros after it."""
+        padded = np.zeros(NOMINAL_SIZE)
+        padded[: nominal.size] = nominal
+        self.segment.nominal.write(padded)
+
+    def publish_images(self, images: dict[str, np.ndarray]) -> None:
+        """Put images where the client looks for them; it has asked and waits."""
+        for name, image in images.items():
+            self.segment.images[name][:] = image
+
+    def done(self, payload: dict[str, Any] | None = None) -> None:
+        """Answer that what was asked is done."""
+        doorbell.send(self.conn, doorbell.DONE, payload)
+
+    def send_picture(self, picture: np.ndarray) -> None:
+        """Answer with a picture in an anonymous file of its own."""
+        fd = os.memfd_create("handrail-picture", os.MFD_CLOEXEC)
+        try:
+            with open(fd, "wb", closefd=False) as out:
+                out.write(np.ascontiguousarray(picture).data)
+            doorbell.send(self.conn, doorbell.DONE, None, fd)
+        finally:
+            os.close(fd)
+
+    def refuse(self, error: Exception, fatal: bool = False) -> None:
+        """Answer with an error; after a fatal one the client hangs up."""
+        doorbell.send(self.conn, doorbell.ERROR, doorbell.pack_error(error) | {"fatal": fatal})
+
+    def close(self) -> None:
+        """Hang up."""
+        self.conn.close()
+
+
+class Door:
+    """The listening socket of a run's host."""
+
+    def __init__(self, run_id: str) -> None:
+        """Take the name; clients are let in from `open` on.
+
+        Raises:
+            RunFolderError: Another live host of the same run has it.
+        """
+        self._run_id = run_id
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            self.socket.bind(doorbell.address(run_id))
+        except OSError as error:
+            self.socket.close()
+            raise RunFolderError(
+                f"another robot host of run {run_id} is alive ({error.strerror}); stop it first, "
+                f"or give the new run a folder of its own"
+            ) from None
+
+    def open(self) -> None:
+        """Let clients in from now on."""
+        self.socket.listen(8)
+        self.socket.setblocking(False)
+
+    def accept(self, holder: Session | None, make: Callable[..., Session]) -> Session | None:
+        """Return a new client, or None where nobody came or who came was sent away.
+
+        Args:
+            holder: Client that has authority now, if any.
+            make: Builds the session from connection and process id.
+        """
+        try:
+            conn, _ = self.socket.accept()
+        except OSError:
+            return None
+        try:
+            pid, uid = doorbell.peer(conn)
+            conn.settimeout(_SEND_WITHIN)
+            refusal = self._refusal(pid, uid, holder)
+            if refusal is None:
+                session = make(conn, pid)
+                log.info("process %d has authority", pid)
+                return session
+            log.warning("refused process %d: %s", pid, refusal)
+            doorbell.send(conn, doorbell.ERROR, doorbell.pack_error(refusal) | {"fatal": True})
+        except (DeviceLost, OSError):
+            log.warning("a client went away before it was let in")
+        with contextlib.suppress(OSError):
+            conn.close()
+        return None
+
+    def close(self) -> None:
+        """Free the name; safe to call twice."""
+        self.socket.close()
+
+    def _refusal(self, pid: int, uid: int, holder: Session | None) -> Exception | None:
+        if uid != os.getuid():
+            return ProtocolMismatch(
+                f"this host serves user {os.getuid()}, process {pid} is user {uid}'s"
+            )
+        if holder is not None:
+            return DeviceLost(f"process {holder.pid} has authority over the arm of {self._run_id}")
+        return None

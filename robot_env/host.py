@@ -1,0 +1,248 @@
+"""The robot's side of the door: a task's scene, its robot, and the rules for who may ask for what.
+
+`HostCore` is the host without a process: lockstep, in the caller's own. The host process wraps the
+same object, so that there is one behaviour.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from controllers.config import ControlConfig
+from controllers.robot import REQUEST_SIZE, Fault, Mode, Request, Snapshot, Source
+from handrail.errors import DeviceLost, ProtocolMismatch
+from robot_env.recordings import Recorder
+from robot_env.robots.mujoco import TRACE, MujocoConfig, MujocoRobot
+from robot_env.tasks.base import Task
+
+if TYPE_CHECKING:
+    from robot_env.cameras.sim import SimCameras
+log = logging.getLogger("host")
+
+NOMINAL_SIZE = 16  # most values that a task may tell the env about an episode
+HISTORY = 10_000  # [ticks] in a recording
+_SETTLE = 2.0  # [s], longest time in which a hold has become a soft stop
+
+
+class HostCore:
+    """A task on its simulated robot, one policy period per call."""
+
+    def __init__(
+        self,
+        task: Task,
+        robot_config: MujocoConfig,
+        control_config: ControlConfig,
+        *,
+        recordings: Path | None = None,
+        keep: int = 10,
+        readonly: bool = False,
+    ) -> None:
+        """Build the scene; compiled code is loaded or compiled by `warm_up` or the first call.
+
+        Args:
+            task: Task, with its config.
+            robot_config: Table `[robot]`.
+            control_config: Table `[control]`.
+            recordings: Folder for flight recordings, None to write none on a fault.
+            keep: Newest recordings that stay in the folder.
+            readonly: Serve state and follow nobody.
+        """
+        self.task = task
+        self.ticks = round(1000.0 / task.spec.control_hz)  # of a policy period
+        self.readonly = readonly
+        self.refused = 0  # requests that were refused since the start
+        self.robot = MujocoRobot(task.scene(), robot_config, control_config, task.spec.control_hz)
+        self.recorder = Recorder(recordings, keep)
+        self._closed_why: str | None = "no episode yet"
+        self._last_seq = -1
+        self._fault = Fault.NONE
+        self._cameras: SimCameras | None = None
+
+    @property
+    def in_episode(self) -> bool:
+        """Whether requests are followed."""
+        return self._closed_why is None
+
+    def warm_up(self) -> None:
+        """Compile, or load from the cache, all that a period runs through."""
+        self.reset(0)
+        self.period(None, 1)
+        self.cut("no episode yet")
+
+    def reset(self, seed: int) -> tuple[Snapshot, np.ndarray]:
+        """Begin the episode of a seed.
+
+        Args:
+            seed: Everything random about the episode comes from it; 0 or more.
+
+        Returns:
+            The first snapshot and the task's nominal vector.
+
+        Raises:
+            ProtocolMismatch: The seed is negative or no integer.
+        """
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ProtocolMismatch(f"a seed is an integer of 0 or more, got {seed!r}")
+        self.robot.heartbeat_age = 0.0
+        nominal = np.asarray(self.task.reset(self.robot, np.random.default_rng(seed)), np.float64)
+        self._closed_why, self._fault = None, Fault.NONE
+        self.recorder.restart()
+        snapshot = self._finish(self.robot.snapshot())
+        self._last_seq = snapshot.request_seq
+        return snapshot, nominal
+
+    def step(self, request: Request) -> Snapshot:
+        """Carry a request out for one policy period and return what happened.
+
+        Raises:
+            ProtocolMismatch: The request is malformed or not newer than the last one; it is
+                counted and changes nothing.
+            DeviceLost: There is no episode, or it was cut; reset first.
+        """
+        self.admit(request)
+        return self.period(None if self.readonly else request, self.ticks)
+
+    def admit(self, request: Request) -> None:
+        """Take note of a request that is about to be carried out.
+
+        Raises:
+            ProtocolMismatch: As `step`.
+            DeviceLost: As `step`.
+        """
+        if self._closed_why is not None:
+            raise DeviceLost(f"the host follows no request: {self._closed_why}; reset first")
+        fault = find_fault(request, self._last_seq)
+        if fault:
+            self.refuse(fault)
+        self._last_seq = request.seq
+
+    def refuse(self, why: str) -> NoReturn:
+        """Count a request that is not carried out.
+
+        Raises:
+            ProtocolMismatch: Always.
+        """
+        self.refused += 1
+        raise ProtocolMismatch(f"request refused: {why}")
+
+    def period(self, request: Request | None, ticks: int) -> Snapshot:
+        """Run some ticks, with a request that was admitted or none, and return what happened."""
+        snapshot = self.robot.run(request, ticks)
+        self.recorder.count(ticks)
+        return self._finish(snapshot)
+
+    def cut(self, why: str) -> None:
+        """End the episode: no request is followed until the next reset."""
+        self._closed_why = why
+
+    def settle(self) -> Snapshot:
+        """Tick without requests until the arm is in its safe state: hold, then soft stop.
+
+        This cuts the episode.
+        """
+        self._closed_why = self._closed_why or "the arm was taken to its safe state"
+        self.robot.heartbeat_age = math.inf
+        snapshot = self.period(None, self.ticks)
+        for _ in range(round(_SETTLE * self.task.spec.control_hz)):
+            if snapshot.mode in (Mode.SOFT_STOP, Mode.FAULT, Mode.IDLE):
+                break
+            snapshot = self.period(None, self.ticks)
+        return self.period(None, self.ticks)  # the damping takes the last speed out
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Return the images that the task asks for, name -> (H, W, 3) uint8."""
+        if not self.task.spec.images:
+            return {}
+        images = self.cameras().images()
+        return {name: images[name] for name in self.task.spec.images}
+
+    def render(self, camera: str, width: int, height: int) -> np.ndarray:
+        """Return a picture for people, (height, width, 3) uint8.
+
+        Args:
+            camera: Name of a camera of the scene.
+            width: [px].
+            height: [px].
+        """
+        return self.cameras().render(camera, width, height)
+
+    def dump(self, why: str = "asked") -> Path:
+        """Write the flight recorder's last seconds to a file and return its path.
+
+        Raises:
+            ProtocolMismatch: This host was given no folder for recordings.
+            StorageError: The file can't be written.
+        """
+        return self.take_recording(why)()
+
+    def take_recording(self, why: str) -> Callable[[], Path]:
+        """Return a call that writes the last seconds as they are now, from any thread."""
+        return self.recorder.take(self.robot.history(HISTORY), TRACE, why)
+
+    def close(self) -> None:
+        """Free the cameras' contexts; safe to call twice."""
+        if self._cameras is not None:
+            self._cameras.close()
+            self._cameras = None
+
+    def cameras(self, data: Any = None) -> SimCameras:
+        """Return the scene's cameras; the first call says what they look at.
+
+        Args:
+            data: `mujoco.MjData` to render from another thread; None for the robot's own.
+        """
+        if self._cameras is None:
+            from robot_env.cameras.sim import SimCameras
+
+            size = max((shape[0] for shape in self.task.spec.images.values()), default=128)
+            self._cameras = SimCameras(
+                self.robot.model, self.robot.data if data is None else data, size
+            )
+        return self._cameras
+
+    def watch(self, snapshot: Snapshot) -> bool:
+        """Log a fault that is new, and return whether there is one."""
+        if snapshot.fault == self._fault:
+            return False
+        self._fault = Fault(snapshot.fault)
+        if self._fault == Fault.NONE or not self.in_episode:
+            return False
+        log.warning("fault %s at tick %d", self._fault.name, snapshot.tick)
+        return True
+
+    def _finish(self, snapshot: Snapshot) -> Snapshot:
+        snapshot.truth[:] = self.task.truth(self.robot)
+        if self.watch(snapshot) and self.recorder.folder is not None:
+            log.info("recording %s", self.dump(self._fault.name))
+        return snapshot
+
+
+def find_fault(request: Request, last_seq: int) -> str:
+    """Return what is wrong with a request, or "".
+
+    Args:
+        request: From outside; nothing about it is known.
+        last_seq: Sequence number of the newest request that was taken.
+    """
+    try:
+        values = request.pack()
+    except (TypeError, ValueError) as error:
+        return f"it is not made of numbers ({error})"
+    if values.shape != (REQUEST_SIZE,):
+        return f"position must be (3,) and quaternion (4,), got {REQUEST_SIZE} != {values.size}"
+    if not np.isfinite(values).all():
+        return f"every value must be finite, got {values}"
+    if request.seq <= last_seq:
+        return f"seq must be above {last_seq}, got {request.seq}"
+    if request.source not in tuple(Source):
+        return f"source must be one of {[int(s) for s in Source]}, got {request.source}"
+    norm = float(np.linalg.norm(values[5:9]))
+    if abs(norm - 1.0) > 1e-3:
+        return f"quaternion must have length 1, got {norm:g}"
+    return ""

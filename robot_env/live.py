@@ -1,0 +1,285 @@
+"""The host process in real time: 1 kHz on its own clock, whether or not anybody asks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import queue
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
+
+from controllers.robot import Fault, Mode, Request, Snapshot
+from handrail.errors import DeviceLost, Error, ProtocolMismatch
+from robot_env import doorbell
+from robot_env.door import Door, Session
+from robot_env.host import HostCore
+from robot_env.realtime import HostConfig, Metronome, claim_rights
+from robot_env.serve import answer, picture_size, read_request
+
+log = logging.getLogger("host")
+
+_TRUTH_TICKS = 10  # [ticks], between looks at the simulation's truth: 100 Hz is enough for a flag
+_AFTERMATH = 1.5  # [s] of ticks after a loss that go into its recording
+_GOODBYE = 0.5  # [s] of soft stop before the process ends
+
+
+class LiveServer:
+    """Serves one client at a time between ticks; the arm is held when its heart stops."""
+
+    def __init__(
+        self,
+        core: HostCore,
+        door: Door,
+        config: HostConfig,
+        stop: threading.Event,
+        wake: socket.socket,
+        after_tick: Callable[[], None] | None = None,
+    ) -> None:
+        """Set up; arguments as `LockstepServer`."""
+        self._core, self._door, self._config, self._stop = core, door, config, stop
+        self._after = after_tick or (lambda: None)
+        self._session: Session | None = None
+        self._poller = select.poll()
+        for source in (wake, door.socket):
+            self._poller.register(source, select.POLLIN)
+        self._beats = 0  # newest heartbeat seen
+        self._beat_time = -math.inf  # [s], when it was seen first
+        self._seen = 0  # sequence of the newest request seen in shared memory
+        self._record: tuple[float, str] | None = None  # when to write a recording, and why
+        self._truth = np.zeros(16)
+        self._late = 0  # late ticks before this episode
+        self._sums = PeriodSums()
+        self._aside = _Aside(core)
+
+    def run(self) -> None:
+        """Tick until a signal comes; the arm is at rest when this returns."""
+        for refused in claim_rights(self._config.priority, self._config.core):
+            log.warning("not granted: %s; ticks may be late", refused)
+        sys.setswitchinterval(5e-4)  # a thread that renders may not keep the loop waiting
+        self._metronome = Metronome(1e-3)
+        end = math.inf
+        core, robot, metronome = self._core, self._core.robot, self._metronome
+        while time.monotonic() < end:
+            due = metronome.wait()
+            if self._stop.is_set() and end == math.inf:
+                core.cut("the host was told to stop")
+                robot.stop()
+                end = time.monotonic() + _GOODBYE
+            request = self._mail()
+            robot.heartbeat_age = self._heartbeat_age()
+            robot.late_ticks = metronome.late - self._late
+            snapshot = robot.run(request, due)
+            core.recorder.count(due)
+            self._sums.add(snapshot, due, begin=request is not None)
+            if snapshot.tick % _TRUTH_TICKS < due:
+                self._truth = core.task.truth(robot)
+            snapshot.truth[:] = self._truth
+            if core.watch(snapshot):
+                self._record = (time.monotonic() + _AFTERMATH, Fault(snapshot.fault).name)
+            if self._session is not None:
+                self._session.publish(snapshot)
+            self._after()
+            self._serve()
+        log.info("arm in %s, %d late ticks", Mode(robot.snapshot().mode).name, metronome.late)
+        if self._session is not None:
+            self._hang_up()
+        self._aside.close()
+
+    def _mail(self) -> Request | None:
+        """Return a request that came since the last tick, if it was admitted."""
+        session = self._session
+        if session is None:
+            return None
+        sequence = session.segment.request.sequence
+        if sequence == self._seen or sequence & 1:
+            return None
+        self._seen = sequence
+        try:
+            request = read_request(self._core, session)
+            self._core.admit(request)
+        except Error as error:
+            if session.segment.refused == 0:
+                log.warning("process %d: %s (said once)", session.pid, error)
+            session.segment.refused += 1
+            return None
+        return None if self._core.readonly else request
+
+    def _heartbeat_age(self) -> float:
+        if self._session is None:
+            return math.inf
+        beats, now = self._session.segment.heartbeat, time.monotonic()
+        if beats != self._beats:
+            self._beats, self._beat_time = beats, now
+        return now - self._beat_time
+
+    def _serve(self) -> None:
+        for fd, _ in self._poller.poll(0):
+            if self._session is not None and fd == self._session.conn.fileno():
+                self._listen(self._session)
+            elif fd == self._door.socket.fileno():
+                self._admit()
+        if self._record is not None and time.monotonic() > self._record[0]:
+            self._aside.record(self._record[1])
+            self._record = None
+
+    def _admit(self) -> None:
+        def make(conn: socket.socket, pid: int) -> Session:
+            return Session(conn, pid, self._core.task.spec, realtime=True)
+
+        session = self._door.accept(self._session, make)
+        if session is not None:
+            session.conn.setblocking(False)
+            self._session, self._seen, self._beats = session, 0, 0
+            self._beat_time = time.monotonic()
+            self._core.cut("a new client has to begin an episode")
+            self._poller.register(session.conn, select.POLLIN)
+
+    def _listen(self, session: Session) -> None:
+        try:
+            kind, payload, _ = doorbell.receive(session.conn)
+            if kind == doorbell.CLOSE:
+                log.info("process %d gave its authority back", session.pid)
+                self._lose("the client left", record=False)
+                return
+            try:
+                self._do(session, kind, payload)
+            except Error as error:
+                session.refuse(error)
+        except ProtocolMismatch as error:
+            log.warning("process %d: %s; hung up", session.pid, error)
+            self._lose("the client broke the protocol")
+        except (DeviceLost, TimeoutError, BlockingIOError):
+            log.warning("process %d, which had authority, is gone", session.pid)
+            self._lose("the client was lost")
+
+    def _do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
+        if kind in (doorbell.IMAGES, doorbell.RENDER, doorbell.DUMP):
+            self._aside.do(session, kind, payload)
+            return
+        answer(self._core, session, kind, payload)
+        self._beat_time = time.monotonic()  # nobody could beat while the scene was set up
+        self._late = self._metronome.late
+        self._sums = PeriodSums()
+        self._truth = self._core.task.truth(self._core.robot)
+        self._metronome.restart()
+
+    def _lose(self, why: str, record: bool = True) -> None:
+        self._core.recorder.mark(why)
+        if record and self._core.in_episode and self._core.recorder.folder is not None:
+            self._record = (time.monotonic() + _AFTERMATH, why)
+        self._core.cut(why)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        assert self._session is not None
+        self._poller.unregister(self._session.conn)
+        self._session.close()
+        self._session = None
+
+
+class PeriodSums:
+    """Sums and peaks since the last request, while ticks run one by one."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(_SUMMED, 0.0)
+        self._peaks = dict.fromkeys(_PEAKS, 0.0)
+        self._square, self._ticks = 0.0, 0
+
+    def add(self, snapshot: Snapshot, ticks: int, begin: bool) -> None:
+        """Add some ticks' values, and put the period's so far into their snapshot.
+
+        Args:
+            snapshot: Of these ticks alone; changed in place.
+            ticks: How many.
+            begin: Whether a period begins with them.
+        """
+        if begin:
+            self.__init__()
+        for name in _SUMMED:
+            self._sums[name] += getattr(snapshot, name)
+            setattr(snapshot, name, self._sums[name])
+        for name in _PEAKS:
+            self._peaks[name] = max(self._peaks[name], getattr(snapshot, name))
+            setattr(snapshot, name, self._peaks[name])
+        self._square += ticks * snapshot.force_rms**2
+        self._ticks += ticks
+        snapshot.force_rms = math.sqrt(self._square / self._ticks)
+
+
+_SUMMED = ("gated_ticks", "clipped_ticks", "leashed_ticks", "energy_injected", "energy_refused")
+_PEAKS = ("force_peak", "speed_peak")
+
+
+class _Aside:
+    """A thread for what takes longer than a tick: pictures and files, from copies of the state."""
+
+    def __init__(self, core: HostCore) -> None:
+        self._core = core
+        self._mirror: Any = None
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
+        self._thread.start()
+
+    def do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
+        """Answer a message later, from the state as it is now."""
+        if kind == doorbell.DUMP:
+            take = self._core.take_recording("asked")
+            self._work.put(lambda: self._answer(session, lambda: session.done(_path(take()))))
+            return
+        picture = picture_size(payload) if kind == doorbell.RENDER else None
+        model, data = self._core.robot.model, self._core.robot.data
+        if self._mirror is None:
+            self._mirror = MjData(model)
+        mj_copyData(self._mirror, model, data)
+        cameras = self._core.cameras(self._mirror)
+        if picture is None:
+            self._work.put(lambda: self._answer(session, lambda: _show(session, cameras.images())))
+        else:
+            self._work.put(
+                lambda: self._answer(
+                    session, lambda: session.send_picture(cameras.render(*picture))
+                )
+            )
+
+    def record(self, why: str) -> None:
+        """Write a recording of the ticks until now."""
+        take = self._core.take_recording(why)
+        self._work.put(lambda: log.info("recording %s", take()))
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self._work.put(None)
+        self._thread.join(timeout=10.0)
+
+    def _run(self) -> None:
+        while (job := self._work.get()) is not None:
+            try:
+                job()
+            except Error as error:
+                log.error("%s", error)
+        self._core.close()
+
+    def _answer(self, session: Session, job: Callable[[], None]) -> None:
+        with contextlib.suppress(DeviceLost):  # the client is gone; the loop sees that too
+            try:
+                job()
+            except Error as error:
+                session.refuse(error)
+
+
+def _path(path: Any) -> dict[str, str]:
+    return {"path": str(path)}
+
+
+def _show(session: Session, images: dict[str, Any]) -> None:
+    session.publish_images(images)
+    session.done()

@@ -1,0 +1,114 @@
+"""What the control process asks of the system: class, locked memory, a core, deadlines."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import time
+from dataclasses import dataclass
+
+from handrail.config import check
+
+_PR_SET_TIMERSLACK = 29
+_MCL_CURRENT_AND_FUTURE = 1 | 2
+_TIMER_ABSTIME = 1
+_LONGEST_LAG = 20  # [ticks] caught up at once; a longer stall is counted and left behind
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """How the host process runs: table `[host]`."""
+
+    realtime: bool = False  # own 1 kHz clock instead of waiting for the actor
+    request_deadline: float = 60.0  # [s], lockstep: wait for the next request of an episode
+    priority: int = 80  # [-], SCHED_FIFO priority in real time, 0 leaves the class alone
+    core: int = -1  # [-], core to run on in real time, -1 leaves the choice to the system
+    recordings: int = 10  # [files], newest flight recordings that are kept
+
+    def __post_init__(self) -> None:
+        check(
+            self.request_deadline > 0, "request_deadline", self.request_deadline, "positive seconds"
+        )
+        check(0 <= self.priority <= 98, "priority", self.priority, "in 0..98")
+        check(self.core >= -1, "core", self.core, "a core's number, or -1")
+        check(self.recordings >= 1, "recordings", self.recordings, "one or more")
+
+
+def claim_rights(priority: int, core: int) -> list[str]:
+    """Ask for what a 1 kHz loop wants and return what was refused, in words with the remedy.
+
+    A collection of garbage can take milliseconds: everything that is alive now is frozen and the
+    collector is turned off; the loop makes no cycles.
+
+    Args:
+        priority: SCHED_FIFO priority, 0 for none.
+        core: Core to keep to, -1 for any.
+    """
+    refused = []
+    if core >= 0:
+        try:
+            os.sched_setaffinity(0, {core})
+        except (OSError, ValueError) as error:
+            refused.append(f"core {core} ({error}); this process may use {_cores()}")
+    if priority > 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        except OSError:
+            refused.append(
+                f"SCHED_FIFO {priority} (allow `rtprio {priority}` in /etc/security/limits.conf)"
+            )
+    if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
+        refused.append("locked memory (allow `memlock unlimited` in /etc/security/limits.conf)")
+    _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    return refused
+
+
+def _cores() -> str:
+    return ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+
+
+class Metronome:
+    """Deadlines at a fixed distance on the monotonic clock; lateness doesn't add up."""
+
+    def __init__(self, period: float) -> None:
+        """Begin now.
+
+        Args:
+            period: Distance of the deadlines [s].
+        """
+        self._period = round(period * 1e9)  # [ns]
+        self._time = _Timespec()
+        self.late = 0  # deadlines that had passed before their tick could begin
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again now, without counting what was missed."""
+        self._next = time.monotonic_ns() + self._period
+
+    def wait(self) -> int:
+        """Sleep until the next deadline and return how many periods are due, at least 1.
+
+        More than one are due after a stall; a stall of more than 20 is left behind but for those.
+        """
+        self._time.tv_sec, self._time.tv_nsec = divmod(self._next, 1_000_000_000)
+        while (
+            _libc.clock_nanosleep(
+                time.CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(self._time), None
+            )
+            != 0
+        ):
+            continue  # a signal came; the deadline is absolute
+        missed = (time.monotonic_ns() - self._next) // self._period
+        self._next += (missed + 1) * self._period
+        self.late += missed
+        return 1 + min(missed, _LONGEST_LAG)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))

@@ -1,0 +1,184 @@
+"""The host process in lockstep: it waits for the actor, and minds the arm when nobody comes."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from controllers.robot import Mode, Request
+from handrail.errors import DeviceLost, Error, ProtocolMismatch
+from robot_env import doorbell
+from robot_env.door import Door, Session
+from robot_env.host import HostCore
+from robot_env.realtime import HostConfig
+
+log = logging.getLogger("host")
+
+
+class LockstepServer:
+    """Serves one client at a time; simulated time stands still while nobody asks."""
+
+    def __init__(
+        self,
+        core: HostCore,
+        door: Door,
+        config: HostConfig,
+        stop: threading.Event,
+        wake: socket.socket,
+        after_tick: Callable[[], None] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            core: What is served.
+            door: Open to clients.
+            config: Table `[host]`.
+            stop: Set by a signal.
+            wake: Becomes readable when a signal came.
+            after_tick: Called after every change of the robot's state, as a viewer wants it.
+        """
+        self._core, self._door, self._config = core, door, config
+        self._stop, self._wake = stop, wake
+        self._after = after_tick or (lambda: None)
+        self._session: Session | None = None
+        self._poller = select.poll()
+        for source in (wake, door.socket):
+            self._poller.register(source, select.POLLIN)
+
+    def run(self) -> None:
+        """Serve until a signal comes; the arm is at rest when this returns."""
+        asked = time.monotonic()
+        while not self._stop.is_set():
+            left = None
+            if self._session is not None and self._core.in_episode:
+                left = self._config.request_deadline - (time.monotonic() - asked)
+                if left <= 0.0:
+                    self._rest(f"no request within {self._config.request_deadline:g} s")
+                    continue
+            ready = {fd for fd, _ in self._poller.poll(None if left is None else left * 1e3 + 1)}
+            if self._session is not None and self._session.conn.fileno() in ready:
+                self._serve(self._session)
+                asked = time.monotonic()
+            if self._door.socket.fileno() in ready:
+                self._admit()
+        self._rest("the host was told to stop", record=False)
+        if self._session is not None:
+            self._hang_up()
+
+    def _admit(self) -> None:
+        def make(conn: socket.socket, pid: int) -> Session:
+            return Session(conn, pid, self._core.task.spec, realtime=False)
+
+        session = self._door.accept(self._session, make)
+        if session is not None:
+            self._session = session
+            self._core.cut("a new client has to begin an episode")
+            self._poller.register(session.conn, select.POLLIN)
+
+    def _serve(self, session: Session) -> None:
+        try:
+            kind, payload, _ = doorbell.receive(session.conn)
+            if kind == doorbell.CLOSE:
+                log.info("process %d gave its authority back", session.pid)
+                self._hang_up()
+                self._rest("the client left", record=False)
+                return
+            try:
+                self._do(session, kind, payload)
+            except Error as error:
+                session.segment.refused = self._core.refused
+                session.refuse(error)
+        except ProtocolMismatch as error:
+            log.warning("process %d: %s; hung up", session.pid, error)
+            self._hang_up()
+            self._rest("the client broke the protocol")
+        except (DeviceLost, TimeoutError):
+            log.warning("process %d, which had authority, is gone", session.pid)
+            self._hang_up()
+            self._rest("the client was lost")
+
+    def _do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
+        if kind == doorbell.STEP:
+            session.publish(self._core.step(read_request(self._core, session)))
+            self._after()
+            session.done()
+        else:
+            answer(self._core, session, kind, payload)
+            self._after()
+
+    def _hang_up(self) -> None:
+        assert self._session is not None
+        self._poller.unregister(self._session.conn)
+        self._session.close()
+        self._session = None
+
+    def _rest(self, why: str, record: bool = True) -> None:
+        """Take the arm to its safe state and say so."""
+        if not self._core.in_episode:
+            return
+        self._core.recorder.mark(why)
+        self._core.cut(why)
+        snapshot = self._core.settle()
+        self._after()
+        log.warning("%s: episode cut, arm in %s", why, Mode(snapshot.mode).name)
+        if record and self._core.recorder.folder is not None:
+            log.info("recording %s", self._core.dump(why))
+
+
+def read_request(core: HostCore, session: Session) -> Request:
+    """Return the newest request of a client.
+
+    Raises:
+        ProtocolMismatch: There is no whole one, or it isn't made of numbers; it is counted.
+    """
+    found = session.segment.request.read()
+    if found is None:
+        core.refuse("the doorbell rang, but no whole request lies in shared memory")
+    if not np.isfinite(found[1]).all():
+        core.refuse(f"every value must be finite, got {found[1]}")
+    return Request.unpack(found[1])
+
+
+def answer(core: HostCore, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
+    """Do what a client asks for between its requests, and answer.
+
+    Raises:
+        Error: It can't be done; the message says why.
+        DeviceLost: The client is gone.
+    """
+    if kind == doorbell.RESET:
+        snapshot, nominal = core.reset(payload.get("seed", -1))
+        session.publish_nominal(nominal)
+        session.publish(snapshot)
+        session.done({"nominal": nominal.size})
+    elif kind == doorbell.IMAGES:
+        session.publish_images(core.images())
+        session.done()
+    elif kind == doorbell.RENDER:
+        session.send_picture(core.render(*picture_size(payload)))
+    elif kind == doorbell.DUMP:
+        session.done({"path": str(core.dump())})
+    else:
+        raise ProtocolMismatch(f"no such message: {kind!r}")
+
+
+def picture_size(payload: dict[str, Any]) -> tuple[str, int, int]:
+    """Return camera, width and height of a render message.
+
+    Raises:
+        ProtocolMismatch: Not a name and two sizes in 1..4096 px.
+    """
+    camera, width, height = (payload.get(key) for key in ("camera", "width", "height"))
+    sizes = [n for n in (width, height) if isinstance(n, int) and 1 <= n <= 4096]
+    if not isinstance(camera, str) or len(sizes) != 2:
+        raise ProtocolMismatch(
+            f"a picture has a camera's name and sizes in 1..4096 px, got {payload}"
+        )
+    return camera, sizes[0], sizes[1]
