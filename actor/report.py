@@ -71,12 +71,12 @@ def draw(rows: list[Row], summary: dict[str, Any]) -> Figure:
             hspace=0.4, wspace=0.24,
         )  # fmt: skip
         success = figure.add_subplot(grid[0, :])
-        panels = [figure.add_subplot(grid[1, i], sharex=success) for i in range(3)]
+        panels = [figure.add_subplot(grid[1, i]) for i in range(3)]
         _title(figure, summary)
         episodes = training_episodes(rows)
         end = max(1, summary["env_steps"])
         for axes in (success, *panels):
-            _style(axes, end)
+            _style(axes, end, 5.5 if axes is success else 2.6)
             _shade_phases(axes, rows, end, named=axes is success)
         _success(success, episodes, evaluations(rows), end)
         _curve(panels[0], "interventions, share of steps", AMBER, *_interventions(episodes))
@@ -107,22 +107,22 @@ def _title(figure: Figure, summary: dict[str, Any]) -> None:
     )
     minutes = summary["train_s"] / 60
     parts = [f"{summary['env_steps']:,} training steps in {minutes:.1f} min".replace(",", " ")]
+    base = []
+    if summary["base_success"] is not None:
+        base = [f"base {_percent(summary['base_success'])}"]
     if summary["success"] is not None:
         parts = [
             f"{_percent(summary['success'])} of {summary['episodes']} autonomous episodes "
             f"(95 % interval {_percent(summary['success_low'])} to "
             f"{_percent(summary['success_high'])})",
-            *(
-                [f"base {_percent(summary['base_success'])}"]
-                * (summary["base_success"] is not None)
-            ),
+            *base,
             *parts,
         ]
     figure.text(0.06, 0.885, "   ·   ".join(parts), fontsize=10, color=GREY)
     figure.text(0.97, 0.925, "Handrail", fontsize=10, color=FAINT, ha="right", weight="bold")
 
 
-def _style(axes: Axes, end: float) -> None:
+def _style(axes: Axes, end: float, ticks: float) -> None:
     axes.set_xlim(0, end)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -131,11 +131,11 @@ def _style(axes: Axes, end: float) -> None:
     axes.grid(axis="y", color=FAINT, linewidth=0.5, alpha=0.7)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}".replace(",", " "))
-    axes.set_xticks(_ticks(end))
+    axes.set_xticks(_ticks(end, ticks))
 
 
-def _ticks(end: float) -> list[float]:
-    step = next(s * 10.0**e for e in range(9) for s in (1, 2, 5) if end <= 5.5 * s * 10**e)
+def _ticks(end: float, most: float) -> list[float]:
+    step = next(s * 10.0**e for e in range(9) for s in (1, 2, 5) if end <= most * s * 10**e)
     return [i * step for i in range(int(end / step) + 1)]
 
 
