@@ -58,15 +58,12 @@ class Task(ABC):
         truth_names: Entries of the truth vector, `success` first.
         gripper: True if the last action dimension commands the gripper, +1 close, -1 open.
         objects: Length of the observed pose of the loose object, 0 for none.
-        box: Lowest and highest corner of the tool's workspace, base frame [m]; the host narrows
-            the control config's box to it.
     """
 
     defaults: ClassVar[dict[str, Any]]
     truth_names: ClassVar[tuple[str, ...]]
     gripper: ClassVar[bool] = False
     objects: ClassVar[int] = 0
-    box: ClassVar[tuple[Vector, Vector]] = ((0.30, -0.30, 0.005), (0.70, 0.30, 0.45))
 
     def __init__(self, config: TaskConfig) -> None:
         """Resolve the config and lay out the observation."""
@@ -83,7 +80,7 @@ class Task(ABC):
         images = {"wrist": (size, size, 3), "front": (size, size, 3)} if self.config.images else {}
         self.spec = EnvSpec(
             task=self.name,
-            task_hash=digest(self.config, {"format": TASK_FORMAT, "box": self.box}),
+            task_hash=digest(self.config, {"format": TASK_FORMAT}),
             control_hz=self.config.control_hz,
             horizon=self.horizon,
             slices=slices_of(**sizes),
