@@ -15,7 +15,7 @@ from robot_env.tasks.base import Task
 
 START_KEY = 0x57A7  # separates the seeds of numbered starts from those of episodes
 
-Observation = dict[str, Any]  # "state": (S,) float32, "images": name -> (H, W, 3) uint8
+Observation = dict[str, Any]  # "state": (S,) float32; "images": name -> (H, W, 3) uint8, if any
 Reward = Callable[[Observation, np.ndarray, dict[str, Any]], float]
 
 
@@ -69,12 +69,12 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             name: gymnasium.spaces.Box(0, 255, shape, np.uint8)
             for name, shape in spec.images.items()
         }
-        self.observation_space = gymnasium.spaces.Dict(
-            {
-                "state": gymnasium.spaces.Box(-np.inf, np.inf, (spec.state,), np.float32),
-                "images": gymnasium.spaces.Dict(images),
-            }
-        )
+        parts: dict[str, gymnasium.Space[Any]] = {
+            "state": gymnasium.spaces.Box(-np.inf, np.inf, (spec.state,), np.float32)
+        }
+        if images:
+            parts["images"] = gymnasium.spaces.Dict(images)
+        self.observation_space = gymnasium.spaces.Dict(parts)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (spec.action,), np.float32)
         self._seed: int | None = None
         self._episode = 0
@@ -185,14 +185,14 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
 
     def _observe(self) -> Observation:
         state = self.task.observe(self.snapshot, self._nominal, self._last_action, self._t)
-        return {"state": state, "images": self.host.images() if self.task.spec.images else {}}
+        return {"state": state} | ({"images": self.host.images()} if self.task.spec.images else {})
 
     def _info(self, snapshot: Snapshot) -> dict[str, Any]:
         return {
             "success": self.task.success(snapshot.truth),
             "truth": self.task.named(snapshot.truth),
             "snapshot": snapshot,
-            "nominal": self._nominal,
+            "nominal": self._nominal.copy(),
             "force_peak": self._force_peak,
         }
 
