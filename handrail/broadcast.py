@@ -20,6 +20,7 @@ from handrail.errors import ProtocolMismatch
 
 log = logging.getLogger(__name__)
 
+_COPY_BYTES = 4 << 20  # [B], below it a copy is cheaper than pyzmq's thread for zero-copy sends
 _QUEUE = 2  # [messages], per actor and topic that may wait in the learner
 
 
@@ -39,6 +40,7 @@ class Broadcaster:
         self._context = zmq.Context()
         self._sock = new_socket(self._context, zmq.XPUB)
         self._sock.sndhwm = _QUEUE
+        self._sock.copy_threshold = _COPY_BYTES
         self._sock.xpub_verbose = True  # tell of every subscriber, not only of a topic's first
         try:
             bind(self._sock, endpoint)

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import threading
 from urllib.parse import urlsplit
 
 import zmq
@@ -117,6 +118,7 @@ class Wake:
     """A flag that a thread can wait for together with its sockets."""
 
     def __init__(self) -> None:
+        self._guard = threading.Lock()  # nobody may write to a descriptor that was reused
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -124,9 +126,10 @@ class Wake:
         return self._fd
 
     def set(self) -> None:
-        """Wake the waiting thread."""
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._fd, 1)
+        """Wake the waiting thread; nothing happens after `close`."""
+        with self._guard:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
 
     def clear(self) -> None:
         """Take the flag down."""
@@ -135,6 +138,7 @@ class Wake:
 
     def close(self) -> None:
         """Free the descriptor."""
-        fd, self._fd = self._fd, -1
+        with self._guard:
+            fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -80,7 +80,7 @@ class Spool:
         self._closing = False
         self._durable = 0
         self._unforgotten: dict[int, int] = {}  # session number -> acknowledged seq to delete
-        self._on_durable: list[Callable[[], None]] = []
+        self._on_durable: Callable[[], None] | None = None
         try:
             with storage(self.path, "opening spool"):
                 self._begin()
@@ -241,9 +241,9 @@ class Spool:
         """What keeps the disk from taking rows, None when all is well."""
         return self._error
 
-    def on_durable(self, call: Callable[[], None]) -> None:
+    def on_durable(self, call: Callable[[], None] | None) -> None:
         """Have `call` run in the writer's thread after each commit; it must not wait."""
-        self._on_durable.append(call)
+        self._on_durable = call
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Commit what is left, end the thread and close the file."""
@@ -298,9 +298,9 @@ class Spool:
                 if rows:
                     self._durable = rows[-1][0] & _SEQ
                 self._changed.notify_all()
-            if rows:
-                for call in self._on_durable:
-                    call()
+            call = self._on_durable
+            if rows and call is not None:
+                call()
 
     def _commit(self, rows: list[tuple[int, bytes]], forget: dict[int, int]) -> int:
         db, freed = self._db.writer, 0

@@ -149,6 +149,7 @@ class StreamSender:
 
     def close(self) -> None:
         """End the thread and free the socket; what is not acknowledged stays in the spool."""
+        self._spool.on_durable(None)
         self._stop.set()
         self._wake.set()
         self._thread.join()
