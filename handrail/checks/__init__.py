@@ -1,0 +1,1 @@
+"""What `handrail doctor` looks at: each check returns findings and never raises."""
