@@ -1,0 +1,211 @@
+"""The policy on the actor's side: published weights in, one action per env step out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handrail.config import from_dict
+from handrail.errors import Error
+from handrail.spec import EnvSpec
+from learner import phases
+from learner.bases.bc import BCBase
+from learner.bases.protocol import StepContext
+from learner.bases.queue import ChunkQueue
+from learner.config import BaseConfig, LearnerConfig
+from learner.networks import Params
+from learner.normaliser import Normaliser, normalise
+from learner.operator import BaseContext, Operator, make_operator
+from learner.packet import template, unpack_weights
+
+Mode = Literal["explore", "eval", "base"]
+
+
+class ActOut(NamedTuple):
+    """An action and how it came about."""
+
+    action: np.ndarray  # (A,) float32, in [-1, 1]
+    base_action: np.ndarray  # (A,) float32, 0 without a base
+    base_pos: int  # [-], of base_action within its chunk
+    base_valid: bool
+    edit: np.ndarray  # (A,) float32, before the reach; 0 where the base's action was chosen
+    q: float  # value of the action where the critics are at hand, else nan
+
+
+class _Loaded(NamedTuple):
+    meta: dict[str, Any]
+    actor: Params
+    ema_actor: Params
+    critic: Params | None
+    normaliser: Normaliser
+    has_base: bool
+
+
+class Policy:
+    """Acts with the newest loaded weights; `load` swaps them whole between two steps."""
+
+    def __init__(
+        self, spec: EnvSpec, learner: LearnerConfig, base: BaseConfig, seed: int = 0
+    ) -> None:
+        self.spec, self.config, self.base_config = spec, learner, base
+        self._operator = make_operator(learner, spec)
+        self._act = jax.jit(partial(_act, self._operator))
+        self._seed = np.uint32(seed)
+        self.count = 0  # [steps] acted, which the noise is derived from; set it to resume
+        self._loaded: _Loaded | None = None
+        self._base_version = -1
+        self._queue = ChunkQueue(None, spec.action)
+
+    @property
+    def version(self) -> int:
+        """Version of the loaded weights; -1 before the first."""
+        return -1 if self._loaded is None else int(self._loaded.meta["version"])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Meta data of the loaded weights; empty before the first."""
+        return {} if self._loaded is None else self._loaded.meta
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a base that can act alone."""
+        return self._loaded is not None and self._loaded.weights.base is not None
+
+    @property
+    def phase(self) -> str:
+        """Phase of the run as of the loaded weights; empty before the first."""
+        return str(self.meta.get("phase", ""))
+
+    def load(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take over new weights; on any error the old ones stay.
+
+        Raises:
+            CheckpointError: An array is missing or has another shape.
+            ProtocolMismatch: The normaliser is not the one that the weights were trained with.
+        """
+        like = template(self.config, self.base_config, self.spec, bool(meta["has_base"]))
+        weights = unpack_weights(like, meta, arrays)
+        parts = (weights.actor, weights.ema_actor, weights.critic, weights.normaliser)
+        device = jax.tree.map(jnp.asarray, parts)
+        self._loaded = _Loaded(dict(meta), *device, weights.base is not None)
+        if meta["base_version"] != self._base_version:
+            base = None
+            if weights.base is not None:
+                base = BCBase(self.base_config, self.spec.action, weights.base, weights.normaliser)
+            self._queue = ChunkQueue(base, self.spec.action)
+            self._base_version = meta["base_version"]
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._queue.reset()
+
+    def flush(self) -> None:
+        """Drop the base's planned actions: somebody else had the arm."""
+        self._queue.flush()
+
+    def act(self, state: np.ndarray, mode: Mode = "eval", env_step: int | None = None) -> ActOut:
+        """Return the action at a state.
+
+        Args:
+            state: (S,) float32, in its own units.
+            mode: "explore" as the phase has it, with noise; "eval" without noise, by the averaged
+                actor; "base" the base alone.
+            env_step: Env steps so far, for phase and ramp; the learner's count if None.
+
+        Raises:
+            Error: No weights were loaded, or the base was asked for and there is none.
+        """
+        loaded = self._loaded
+        if loaded is None:
+            raise Error("the policy has no weights yet; load a packet first")
+        if mode == "base" and not loaded.has_base:
+            raise Error("there is no base policy to act; train one, or use another mode")
+        context = self._queue.next(state)
+        steps = loaded.meta["env_steps"] if env_step is None else env_step
+        self.count += 1
+        phase = phases.phase(self.config, steps, loaded.meta["updates"])
+        gain = phases.gain(self.config, steps, loaded.meta["updates"])
+        explore = mode == "explore"
+        by_base = phase != "online" and self.config.collect_with == "base"
+        at_random = phase != "online" and self.config.collect_with == "random" and explore
+        if mode == "base" or by_base or at_random:
+            return self._roll_out(context, mode)
+        action, edit, q = self._act(
+            loaded.actor if explore else loaded.ema_actor,
+            loaded.critic,
+            loaded.normaliser,
+            np.concatenate(
+                [
+                    state,
+                    context.action,
+                    np.asarray([context.position, context.valid, gain, explore], np.float32),
+                ]
+            ),
+            np.asarray([self._seed, self.count], np.uint32),
+        )
+        return ActOut(np.asarray(action), *context, np.asarray(edit), float(q))
+
+    def _roll_out(self, context: StepContext, mode: Mode) -> ActOut:
+        action = context.action.copy()
+        if mode == "explore":
+            rng = np.random.default_rng((int(self._seed), 6, self.count))
+            if self.config.collect_with == "random":
+                action = rng.uniform(-1.0, 1.0, self.spec.action)
+            elif context.valid:
+                action = action + rng.normal(0.0, self.config.collect_noise, self.spec.action)
+            action = np.clip(action, -1.0, 1.0).astype(np.float32)
+        return ActOut(action, *context, np.zeros(self.spec.action, np.float32), float("nan"))
+
+
+def _act(
+    operator: Operator,
+    actor: Params,
+    critic: Params | None,
+    normaliser: Normaliser,
+    packed: jax.Array,
+    counter: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    action = len(operator.reach)
+    states = len(packed) - action - 4
+    position, valid, gain, explore = (packed[i - 4] for i in range(4))
+    state = normalise(normaliser, packed[:states])[None]
+    context = BaseContext(packed[states:-4][None], position[None], valid[None])
+    key = jax.random.fold_in(jax.random.key(counter[0]), counter[1])
+    noise = operator.noise(key, (1, action), "explore") * explore
+    acted = operator.act(actor, critic, state, context, noise, gain)
+    q = jnp.asarray(jnp.nan, jnp.float32)
+    if critic is not None:
+        q = operator.value(critic, state, acted.action).mean()
+    return acted.action[0], acted.edit[0], q
+
+
+def load_policy(run_folder: str | Path) -> Policy:
+    """Return the trained policy of a run folder, from its newest checkpoint.
+
+        policy = load_policy("runs/x")
+        policy.reset()
+        action = policy.act(state).action
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it is damaged or of a newer format.
+    """
+    from learner.checkpoint import Checkpoints
+
+    state = Checkpoints(Path(run_folder) / "checkpoints").load()
+    described = state["meta"]["config"]
+    spec = from_dict(EnvSpec, described["spec"], "spec")
+    learner = from_dict(LearnerConfig, described["learner"], "learner")
+    base = from_dict(BaseConfig, described["base"], "base")
+    arrays = {
+        name.removeprefix("state/").replace("target_critic/", "critic/"): array
+        for name, array in state["arrays"].items()
+        if not name.startswith("state/critic/")
+    }
+    policy = Policy(spec, learner, base)
+    policy.load(state["meta"], arrays)
+    return policy

@@ -1,0 +1,118 @@
+"""Checkpoints of the learner: written whole or not at all, checked when read.
+
+A checkpoint is two files: `<name>.safetensors` with the arrays, and `<name>.json` with everything
+else and the arrays' checksum. The second is written last; without it the first doesn't count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from handrail.errors import CheckpointError, StorageError
+
+FORMAT = 1  # of the two files
+
+
+class Checkpoints:
+    """A folder of checkpoints, of which the newest few are kept."""
+
+    def __init__(self, folder: Path, keep: int = 3) -> None:
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def names(self) -> list[str]:
+        """Return the names of complete checkpoints, oldest first."""
+        return sorted(p.stem for p in self.folder.glob("step-*.json"))
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Write a checkpoint and return the path of its description.
+
+        Args:
+            state: "meta" (plain values, with "updates" and "env_steps") and "arrays".
+
+        Raises:
+            StorageError: The disk refused; older checkpoints are unharmed.
+        """
+        meta, arrays = state["meta"], state["arrays"]
+        name = f"step-{meta['env_steps']:09d}-{meta['updates']:09d}"
+        data = safetensors.numpy.save({k: np.ascontiguousarray(a) for k, a in arrays.items()})
+        record = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "meta": meta}
+        path = self.folder / f"{name}.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(path.with_suffix(".safetensors"), data)
+            _write(path, json.dumps(record, indent=1).encode())
+            self._prune()
+        except OSError as error:
+            raise StorageError(f"can't write checkpoint {path}: {error}") from None
+        return path
+
+    def load(self, name: str | None = None) -> dict[str, Any]:
+        """Return a checkpoint's "meta" and "arrays"; the newest if no name is given.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged or of a newer format.
+        """
+        if name is None:
+            names = self.names()
+            if not names:
+                raise CheckpointError(f"no checkpoint in {self.folder}")
+            name = names[-1]
+        path = self.folder / f"{name}.json"
+        advice = "delete both its files to fall back on an older one"
+        try:
+            record = json.loads(path.read_bytes())
+            written, checksum, meta = record["format"], record["sha256"], record["meta"]
+        except FileNotFoundError:
+            raise CheckpointError(f"no checkpoint {name!r} in {self.folder}") from None
+        except OSError as error:
+            raise CheckpointError(f"can't read checkpoint {path}: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"checkpoint {path} is damaged ({error!r}); {advice}") from None
+        if not isinstance(written, int) or written > FORMAT:
+            raise CheckpointError(
+                f"checkpoint {path} has format {written!r}, this version of Handrail reads up to "
+                f"{FORMAT}; upgrade Handrail"
+            )
+        try:
+            data = path.with_suffix(".safetensors").read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"can't read the arrays of {path}: {error}; {advice}") from None
+        if hashlib.sha256(data).hexdigest() != checksum:
+            raise CheckpointError(f"checkpoint {path} is damaged: checksum differs; {advice}")
+        try:
+            return {"meta": meta, "arrays": safetensors.numpy.load(data)}
+        except (safetensors.SafetensorError, ValueError) as error:
+            raise CheckpointError(f"checkpoint {path} is damaged ({error}); {advice}") from None
+
+    def _prune(self) -> None:
+        for name in self.names()[: -self.keep]:
+            for suffix in (".json", ".safetensors"):
+                with contextlib.suppress(FileNotFoundError):
+                    (self.folder / f"{name}{suffix}").unlink()
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,162 @@
+"""Everything about the learner that training leaves alone: tables [learner] and [base]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from handrail.config import check
+
+PresetName = Literal["resfit", "rlpd", "serl", "hil_serl", "ibrl", "expo", "residual_hil"]
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """The learner's table; the defaults are the preset `resfit`, `presets.expand` gives others."""
+
+    preset: PresetName = "resfit"  # name of the method that the fields below describe
+    total_steps: int = 10_000  # [env steps], budget of the run; phases are shares of it
+
+    # The action operator.
+    edit_from: Literal["base", "zeros"] = "base"  # what the actor edits
+    select: Literal["edit", "best"] = "edit"  # best: the base's own action competes, judged by Q
+    margin: float = 0.0  # [-], best: edit must lead by this many deviations over the heads
+    scale: tuple[float, ...] = (0.5,)  # [-], reach of an edit of the base, share of half-range
+    gripper_scale: float | None = None  # [-], the same for the gripper's dimension; None: as scale
+
+    # The actor.
+    actor: Literal["td3", "sac"] = "td3"
+    explore_noise: float = 0.2  # [-], td3: deviation of acting noise before scaling
+    target_noise: float = 0.2  # [-], td3: deviation of the target's smoothing noise before scaling
+    target_noise_clip: float = 0.3  # [-], td3: largest smoothing noise before scaling
+    initial_log_std: float = 0.0  # [-], sac: log deviation before tanh at initialisation
+    temperature: float = 0.01  # [-], sac: initial entropy weight
+    temperature_floor: float = 1e-3  # [-], sac: the entropy weight never falls below this
+    entropy_per_dim: float = -0.5  # [nat], sac: target entropy of each action dimension
+    backup_entropy: bool = False  # sac: count entropy in the value; wrong for sparse rewards
+    edit_penalty: float = 0.0  # [-], weight of the squared edit in the actor's loss
+    bc_anchor: float = 0.0  # [-], weight of staying near demonstrated and human actions
+    train_gain: Literal["full", "ramp"] = "full"  # reach that the actor's loss assumes in the ramp
+
+    # The critics.
+    ensemble: int = 5  # [-], heads
+    subset: int = 2  # [-], heads drawn without replacement, whose minimum is the target
+    discount: float = 0.98  # [-], per env step
+    n_step: int = 3  # [env steps], length of the return before the bootstrap
+    target_rate: float = 0.005  # [-], share of the new weights per critic step
+    v_range: tuple[float, float] | None = None  # [reward], clip targets to this; None: off
+    success_is_terminal: bool = True  # no bootstrap past a step that reached the goal
+    timeout_is_failure: bool = False  # True: no bootstrap at the time limit (needs a clock input)
+    handover: Literal["through", "cut", "terminal"] = "through"  # backup across human <-> policy
+
+    # Networks and optimisers.
+    hidden: tuple[int, ...] = (256, 256)  # [-], widths of actor and critics
+    activation: Literal["relu", "tanh"] = "relu"
+    critic_rate: float = 3e-4  # [-], Adam's step
+    actor_rate: float = 3e-4  # [-]
+    temperature_rate: float = 3e-4  # [-]
+    weight_decay: float = 1e-4  # [-], decoupled
+    grad_clip: float = 10.0  # [-], norm
+    ema_rate: float = 0.005  # [-], share of the new actor in the evaluation actor per actor step
+
+    # Data.
+    batch: int = 128  # [rows], of one update
+    demo_fraction: float = 0.5  # [-], share of each batch from demonstrations and interventions
+    own_successes: bool = False  # autonomous successful episodes join the demonstrations' half
+    capacity: int = 200_000  # [rows], of the replay ring; demonstrations are never evicted
+    normaliser_floor: float = 1e-3  # [unit of the state], least deviation that a state is scaled by
+
+    # Pace. An update is one critic step.
+    utd: float = 2.0  # [updates/env step]
+    actor_every: int = 2  # [updates], critic steps per actor step; one compiled call does them
+    collect: float = 0.05  # [-], share of total_steps that is rolled out before learning
+    collect_with: Literal["base", "policy", "random"] = "base"  # who acts in those
+    collect_noise: float = 0.1  # [-], deviation added to the base's actions in those
+    warmup: float = 0.1  # [-], critic-only updates, as share of total_steps
+    ramp: float = 0.1  # [-], share of total_steps over which an edit of the base grows to its reach
+
+    def __post_init__(self) -> None:
+        check(self.total_steps > 0, "total_steps", self.total_steps, "positive")
+        check(self.ensemble >= 1, "ensemble", self.ensemble, "at least 1")
+        check(1 <= self.subset <= self.ensemble, "subset", self.subset, "within 1 .. ensemble")
+        check(0 < self.discount < 1, "discount", self.discount, "between 0 and 1")
+        check(self.n_step >= 1, "n_step", self.n_step, "at least 1")
+        check(self.batch >= 2, "batch", self.batch, "at least 2")
+        check(0 <= self.demo_fraction <= 1, "demo_fraction", self.demo_fraction, "within 0 .. 1")
+        check(self.utd > 0, "utd", self.utd, "positive")
+        check(self.actor_every >= 1, "actor_every", self.actor_every, "at least 1")
+        check(len(self.hidden) >= 1, "hidden", self.hidden, "one width or more")
+        check(all(w > 0 for w in self.hidden), "hidden", self.hidden, "positive widths")
+        check(self.capacity >= 1000, "capacity", self.capacity, "at least 1000 rows")
+        check(all(s >= 0 for s in self.scale), "scale", self.scale, "non-negative")
+        check(len(self.scale) >= 1, "scale", self.scale, "one value, or one per action dimension")
+        check(self.temperature > 0, "temperature", self.temperature, "positive")
+        check(
+            0 < self.temperature_floor <= self.temperature,
+            "temperature_floor",
+            self.temperature_floor,
+            "positive and at most temperature",
+        )
+        for name in ("target_rate", "ema_rate"):
+            value = getattr(self, name)
+            check(0 < value <= 1, name, value, "within 0 .. 1, 0 excluded")
+        for name in ("critic_rate", "actor_rate", "temperature_rate", "grad_clip"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        for name in ("collect", "warmup", "ramp"):
+            check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1")
+        for name in (
+            "margin",
+            "explore_noise",
+            "target_noise",
+            "target_noise_clip",
+            "edit_penalty",
+            "bc_anchor",
+            "weight_decay",
+            "collect_noise",
+            "normaliser_floor",
+        ):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "non-negative")
+        if self.v_range is not None:
+            check(self.v_range[0] < self.v_range[1], "v_range", self.v_range, "low before high")
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the method can't act without a base policy."""
+        return self.edit_from == "base" or self.select == "best" or self.collect_with == "base"
+
+    @property
+    def needs_critic_to_act(self) -> bool:
+        """Whether the actor needs the critics' weights."""
+        return self.select == "best"
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Table [base]: the policy that proposes, trained on demonstrations and then frozen."""
+
+    kind: Literal["bc", "none"] = "bc"
+    chunk: int = 6  # [steps], predicted at once
+    execute: int = 6  # [steps], taken from a chunk before the base is asked again
+    hidden: tuple[int, ...] = (256, 256)  # [-], widths
+    rate: float = 1e-3  # [-], Adam's step
+    weight_decay: float = 1e-3  # [-], decoupled
+    batch: int = 256  # [rows]
+    ema: float = 0.999  # [-], share of the old average per step, bias-corrected
+    validation: float = 0.15  # [-], share of the demonstrations, by episode, held out
+    evaluate_every: int = 100  # [steps]
+    patience: int = 10  # [evaluations] without a new validation minimum before training ends
+    max_steps: int = 20_000  # [steps]
+    train_multiple: float = (
+        1.0  # [-], > 1: train this many times the steps to the minimum, use the last
+    )
+    ignore: tuple[str, ...] = ()  # named parts of the state that the base must not see
+
+    def __post_init__(self) -> None:
+        check(self.chunk >= 1, "chunk", self.chunk, "at least 1")
+        check(1 <= self.execute <= self.chunk, "execute", self.execute, "within 1 .. chunk")
+        check(0 < self.validation < 1, "validation", self.validation, "between 0 and 1")
+        check(0 <= self.ema < 1, "ema", self.ema, "within 0 .. 1, 1 excluded")
+        check(self.train_multiple >= 1, "train_multiple", self.train_multiple, "at least 1")
+        for name in ("rate", "batch", "evaluate_every", "patience", "max_steps"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        check(len(self.hidden) >= 1, "hidden", self.hidden, "one width or more")

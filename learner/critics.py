@@ -1,0 +1,71 @@
+"""The critics' target and loss."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from learner.batch import Batch
+from learner.networks import Params, take_heads
+from learner.operator import Operator
+
+
+def td_target(
+    operator: Operator,
+    actor: Params,
+    target_critic: Params,
+    batch: Batch,
+    temperature: jax.Array,
+    gain: jax.Array,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the n-step target and the share of targets that the value range clipped.
+
+        y = R + d (min over the drawn heads of Q'(s', a') - [backup entropy] alpha log pi(a'))
+
+    with a' from the same operator that acts. The heads are drawn without replacement, and only
+    those are evaluated.
+
+    Args:
+        operator: The operator's constants.
+        actor: Weights of the actor.
+        target_critic: Slow weights of all heads.
+        batch: B normalised rows.
+        temperature: alpha, scalar.
+        gain: g, scalar.
+        key: Random key.
+
+    Returns:
+        y, shape (B,), without gradient; clipped share, scalar.
+
+    Source:
+        X. Chen et al., "Randomized Ensembled Double Q-Learning", 2021.
+    """
+    config = operator.config
+    noise_key, heads_key = jax.random.split(key)
+    drawn = jax.random.permutation(heads_key, config.ensemble)[: config.subset]
+    heads = take_heads(target_critic, drawn)
+    noise = operator.noise(noise_key, batch.action.shape, "target")
+    judges = heads if config.select == "best" else None
+    acted = operator.act(actor, judges, batch.next_state, batch.next_context, noise, gain)
+    value = operator.value(heads, batch.next_state, acted.action).min(0)
+    if config.backup_entropy:
+        value = value - temperature * acted.log_prob
+    target = batch.reward + batch.discount * value
+    clipped = jnp.zeros((), jnp.float32)
+    if config.v_range is not None:
+        low, high = config.v_range
+        clipped = ((target < low) | (target > high)).mean(dtype=jnp.float32)
+        target = jnp.clip(target, low, high)
+    return jax.lax.stop_gradient(target), clipped
+
+
+def critic_loss(
+    operator: Operator, critic: Params, batch: Batch, target: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return each head's own squared error, averaged, and the values (E, B).
+
+    The square is of each head's error, never of their mean, which would couple the heads.
+    """
+    values = operator.value(critic, batch.state, batch.action)
+    return jnp.square(values - target).mean(), values

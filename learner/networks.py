@@ -1,0 +1,84 @@
+"""Multi-layer perceptrons with LayerNorm, single and as an ensemble; parameters are plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+Params = dict[str, jax.Array]
+
+_ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+def init_mlp(
+    key: jax.Array, inputs: int, hidden: Sequence[int], outputs: int, last_gain: float = 1.0
+) -> Params:
+    """Return weights for `mlp`: orthogonal hidden layers, LayerNorm at identity.
+
+    Args:
+        key: Random key.
+        inputs: Length of the input.
+        hidden: Widths.
+        outputs: Length of the output.
+        last_gain: Gain of the last layer; 0 makes its kernel and bias exactly zero.
+    """
+    params: Params = {}
+    sizes = [inputs, *hidden]
+    keys = jax.random.split(key, len(hidden) + 1)
+    orthogonal = jax.nn.initializers.orthogonal
+    for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        params[f"w{i}"] = orthogonal(2.0**0.5)(keys[i], (a, b), jnp.float32)
+        params[f"b{i}"] = jnp.zeros(b, jnp.float32)
+        params[f"scale{i}"] = jnp.ones(b, jnp.float32)
+        params[f"shift{i}"] = jnp.zeros(b, jnp.float32)
+    shape = (sizes[-1], outputs)
+    params["w_out"] = (
+        orthogonal(last_gain)(keys[-1], shape, jnp.float32)
+        if last_gain > 0
+        else jnp.zeros(shape, jnp.float32)
+    )
+    params["b_out"] = jnp.zeros(outputs, jnp.float32)
+    return params
+
+
+def init_ensemble(
+    key: jax.Array, heads: int, inputs: int, hidden: Sequence[int], outputs: int = 1
+) -> Params:
+    """Return weights of independent heads, stacked on a leading axis; each has its own key."""
+    return jax.vmap(lambda k: init_mlp(k, inputs, hidden, outputs))(jax.random.split(key, heads))
+
+
+def mlp(params: Params, x: jax.Array, activation: str = "relu") -> jax.Array:
+    """Return the output (..., O) of one network at inputs (..., I)."""
+    for i in range(_depth(params)):
+        x = x @ params[f"w{i}"] + params[f"b{i}"]
+        x = _norm(x, params[f"scale{i}"], params[f"shift{i}"])
+        x = _ACTIVATIONS[activation](x)
+    return x @ params["w_out"] + params["b_out"]
+
+
+def ensemble(params: Params, x: jax.Array, activation: str = "relu") -> jax.Array:
+    """Return one scalar per head, (E, B), for inputs (B, I) that the heads share."""
+    for i in range(_depth(params)):
+        pattern = "bi,eih->ebh" if i == 0 else "ebi,eih->ebh"
+        x = jnp.einsum(pattern, x, params[f"w{i}"]) + params[f"b{i}"][:, None]
+        x = _norm(x, params[f"scale{i}"][:, None], params[f"shift{i}"][:, None])
+        x = _ACTIVATIONS[activation](x)
+    return jnp.einsum("ebh,eh->eb", x, params["w_out"][..., 0]) + params["b_out"]
+
+
+def take_heads(params: Params, index: jax.Array) -> Params:
+    """Return the weights of some heads (m,) of an ensemble; the others cost nothing."""
+    return {name: jnp.take(leaf, index, axis=0) for name, leaf in params.items()}
+
+
+def _norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    centred = x - x.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + 1e-5) * scale + shift
+
+
+def _depth(params: Params) -> int:
+    return sum(name.startswith("scale") for name in params)

@@ -1,0 +1,198 @@
+"""PROPOSE -> EDIT -> SELECT -> clip: how an action comes about, everywhere.
+
+Acting, the critic's target and (EDIT) the actor's loss call this one code, so they can't disagree:
+
+    proposal   p = base's action, or zeros
+    edit       a = clip(p + g s tanh(u), -1, 1),  u from the actor's network
+    select     a, or the base's own action where the critics don't prefer a
+
+with s the reach of each dimension and g in [0, 1] the gain that grows after warm-up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from handrail.config import check
+from handrail.spec import EnvSpec
+from learner.config import LearnerConfig
+from learner.networks import Params, ensemble, mlp
+
+LOG_STD_RANGE = (-5.0, 2.0)
+POSITION_UNIT = 0.1  # [1/steps], brings positions in a chunk to the size of the other inputs
+
+Use = Literal["explore", "target", "loss", "eval"]
+
+
+class BaseContext(NamedTuple):
+    """What the learner needs from the base at one step; computed on the actor and stored."""
+
+    action: jax.Array  # (..., A), the element of the chunk that the base would execute now
+    position: jax.Array  # (...,), [steps], index of it within the chunk
+    valid: jax.Array  # (...,), 0 where there is no base or it failed
+
+
+class Edited(NamedTuple):
+    """An edited proposal."""
+
+    action: jax.Array  # (..., A), clipped
+    edit: jax.Array  # (..., A), tanh(u), before the reach
+    log_prob: jax.Array  # (...,), of the edit before the reach; 0 for a deterministic actor
+
+
+class Acted(NamedTuple):
+    """A selected action."""
+
+    action: jax.Array  # (..., A), clipped
+    edit: jax.Array  # (..., A), 0 where the base's own action was chosen
+    log_prob: jax.Array  # (...,)
+    edited: jax.Array  # (...,) bool, False where the base's own action was chosen
+
+
+@jax.custom_jvp
+def clip_straight_through(x: jax.Array) -> jax.Array:
+    """Return x clipped to [-1, 1]; gradients pass as if it were not, so none dies at the box."""
+    return jnp.clip(x, -1.0, 1.0)
+
+
+@clip_straight_through.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return clip_straight_through(primals[0]), tangents[0]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The operator's constants; weights are arguments."""
+
+    config: LearnerConfig
+    reach: tuple[float, ...]  # (A,), s
+
+    @property
+    def active(self) -> int:
+        """Number of action dimensions that an edit can move."""
+        return sum(s > 0 for s in self.reach)
+
+    def features(self, state: jax.Array, context: BaseContext) -> jax.Array:
+        """Return the actor's input: normalised state, and the base's context if it edits that."""
+        if self.config.edit_from == "zeros":
+            return state
+        position = context.position[..., None] * POSITION_UNIT
+        return jnp.concatenate([state, context.action, position], -1)
+
+    def propose(self, context: BaseContext) -> jax.Array:
+        """Return what is to be edited, (..., A); an invalid base proposes to hold still."""
+        if self.config.edit_from == "zeros":
+            return jnp.zeros_like(context.action)
+        return context.action * context.valid[..., None]
+
+    def noise(self, key: jax.Array, shape: tuple[int, ...], use: Use) -> jax.Array:
+        """Return the random part of an edit, of the shape of the actions."""
+        if use == "eval" or (use == "loss" and self.config.actor == "td3"):
+            return jnp.zeros(shape, jnp.float32)
+        noise = jax.random.normal(key, shape, jnp.float32)
+        if self.config.actor == "sac":
+            return noise
+        if use == "explore":
+            return noise * self.config.explore_noise
+        limit = self.config.target_noise_clip
+        return jnp.clip(noise * self.config.target_noise, -limit, limit)
+
+    def edit(
+        self,
+        actor: Params,
+        state: jax.Array,
+        context: BaseContext,
+        noise: jax.Array,
+        gain: jax.Array,
+    ) -> Edited:
+        """Return the edited proposal.
+
+        Args:
+            actor: Weights of the actor.
+            state: Normalised, shape (..., S).
+            context: The base's context at those states.
+            noise: From `noise`, shape (..., A).
+            gain: g, scalar; without effect when zeros are edited.
+        """
+        out = mlp(actor, self.features(state, context), self.config.activation)
+        if self.config.actor == "sac":
+            mean, log_std = jnp.split(out, 2, -1)
+            log_std = jnp.clip(log_std + self.config.initial_log_std, *LOG_STD_RANGE)
+            raw = mean + jnp.exp(log_std) * noise
+            edit = jnp.tanh(raw)
+            each = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
+            each -= 2.0 * (jnp.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
+            log_prob = (each * (jnp.asarray(self.reach) > 0)).sum(-1)
+        else:
+            edit = jnp.clip(jnp.tanh(out) + noise, -1.0, 1.0)
+            log_prob = jnp.zeros(out.shape[:-1], jnp.float32)
+        step = edit * jnp.asarray(self.reach, jnp.float32)
+        if self.config.edit_from == "base":
+            step = step * gain * context.valid[..., None]
+        return Edited(clip_straight_through(self.propose(context) + step), edit, log_prob)
+
+    def act(
+        self,
+        actor: Params,
+        critic: Params | None,
+        state: jax.Array,
+        context: BaseContext,
+        noise: jax.Array,
+        gain: jax.Array,
+    ) -> Acted:
+        """Return the action after all stages.
+
+        The edit is chosen over the base's own action only where the heads agree that it is better:
+        with d the difference of their values, mean(d) > margin * deviation(d).
+
+        Args:
+            actor: Weights of the actor.
+            critic: Heads that judge; None if nothing is to be selected.
+            state: Normalised, shape (B, S).
+            context: The base's context.
+            noise: From `noise`, shape (B, A).
+            gain: g, scalar; at 0 the base's own action wins.
+        """
+        edited = self.edit(actor, state, context, noise, gain)
+        if self.config.select == "edit" or critic is None:
+            yes = jnp.ones(edited.log_prob.shape, bool)
+            return Acted(edited.action, edited.edit, edited.log_prob, yes)
+        base = clip_straight_through(context.action * context.valid[..., None])
+        lead = self.value(critic, state, edited.action) - self.value(critic, state, base)
+        chosen = (lead.mean(0) > self.config.margin * lead.std(0)) & (gain > 0)
+        if self.config.edit_from == "zeros":
+            chosen |= context.valid == 0
+        return Acted(
+            jnp.where(chosen[..., None], edited.action, base),
+            jnp.where(chosen[..., None], edited.edit, 0.0),
+            edited.log_prob,
+            chosen,
+        )
+
+    def value(self, critic: Params, state: jax.Array, action: jax.Array) -> jax.Array:
+        """Return each head's value, (E, B), at normalised states (B, S) and actions (B, A)."""
+        return ensemble(critic, jnp.concatenate([state, action], -1), self.config.activation)
+
+
+def make_operator(config: LearnerConfig, spec: EnvSpec) -> Operator:
+    """Return the operator of a method on a task.
+
+    Raises:
+        ConfigError: The reach has neither one value nor one per action dimension.
+    """
+    if config.edit_from == "zeros":
+        return Operator(config, (1.0,) * spec.action)
+    check(
+        len(config.scale) in (1, spec.action),
+        "learner.scale",
+        config.scale,
+        f"one value, or {spec.action} (one per action dimension of task {spec.task})",
+    )
+    reach = list(config.scale if len(config.scale) > 1 else config.scale * spec.action)
+    if spec.gripper >= 0 and config.gripper_scale is not None:
+        reach[spec.gripper] = config.gripper_scale
+    return Operator(config, tuple(reach))

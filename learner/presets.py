@@ -1,0 +1,51 @@
+"""Published methods, each a small change of the defaults; none has code of its own.
+
+propose                edit              select            actor's loss
+rlpd, serl, hil_serl   zeros             whole action      SAC
+resfit                 base              residual          TD3
+residual_hil           base              residual          SAC
+expo                   base              residual or base  SAC
+ibrl                   zeros             policy or base    TD3
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from handrail.config import check, from_dict
+from learner.config import LearnerConfig, PresetName
+
+_FROM_SCRATCH: dict[str, Any] = {
+    "edit_from": "zeros",
+    "actor": "sac",
+    "collect": 0.02,
+    "collect_with": "policy",
+    "warmup": 0.0,
+    "ramp": 0.0,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "resfit": {},
+    "rlpd": _FROM_SCRATCH,
+    "serl": {**_FROM_SCRATCH, "activation": "tanh", "ensemble": 10, "batch": 256, "n_step": 1},
+    "hil_serl": {**_FROM_SCRATCH, "activation": "tanh", "ensemble": 2, "batch": 256, "n_step": 1},
+    "ibrl": {"edit_from": "zeros", "select": "best", "explore_noise": 0.1},
+    "expo": {"select": "best", "actor": "sac", "initial_log_std": -1.0},
+    "residual_hil": {"actor": "sac", "initial_log_std": -1.0},
+}
+
+
+def expand(table: dict[str, Any]) -> dict[str, Any]:
+    """Return table [learner] with what its preset changes filled in; explicit keys win.
+
+    Raises:
+        ConfigError: There is no such preset.
+    """
+    name = table.get("preset", "resfit")
+    check(name in PRESETS, "learner.preset", name, f"one of {', '.join(get_args(PresetName))}")
+    return {**PRESETS[name], **table, "preset": name}
+
+
+def preset(name: PresetName, **overrides: Any) -> LearnerConfig:
+    """Return the config of a published method."""
+    return from_dict(LearnerConfig, expand({"preset": name, **overrides}), "learner")

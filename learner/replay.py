@@ -1,0 +1,279 @@
+"""Rows in a ring, linked to their successors; returns are built when they are sampled.
+
+Each frame is stored once: the next observation of a row is the observation of the row it is linked
+to. A link exists only between row t and row t + 1 of one episode of one actor, so a window that
+follows links can't cross an episode's end, a lost row, or the ring's wrap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from handrail.errors import Error
+from handrail.spec import EnvSpec
+from handrail.transition import Source, Transition
+from learner.config import LearnerConfig
+from learner.view import View
+
+
+class Windows(NamedTuple):
+    """n-step windows that start at some slots."""
+
+    reward: np.ndarray  # (N,) float32, sum of discount^i r_i
+    discount: np.ndarray  # (N,) float32, discount^k or 0
+    bootstrap: np.ndarray  # (N,) int64, slot of the state k steps later
+    length: np.ndarray  # (N,) int64, k
+
+
+class Replay:
+    """A ring of rows with two views by index: online, and demonstrations with interventions."""
+
+    def __init__(self, config: LearnerConfig, spec: EnvSpec) -> None:
+        self.config = config
+        self.spec = spec
+        size, self._s, self._a = config.capacity, spec.state, spec.action
+        self._base = self._s + self._a
+        self.columns = self._base + self._a + 3
+        self.rows = np.zeros((size, self.columns), np.float32)
+        self.reward = np.zeros(size, np.float32)
+        self.mc_return = np.full(size, np.nan, np.float32)
+        self.terminated = np.zeros(size, bool)
+        self.truncated = np.zeros(size, bool)
+        self.success = np.zeros(size, bool)
+        self.intervened = np.zeros(size, bool)
+        self.end = np.zeros(size, bool)
+        self.source = np.full(size, -1, np.int8)
+        self.following = np.full(size, -1, np.int64)
+        self.actor = np.full(size, -1, np.int64)
+        self.episode = np.full(size, -1, np.int64)
+        self.t = np.full(size, -1, np.int64)
+        self.online = View(size)
+        self.anchors = View(size)  # demonstrations, interventions, and successes if asked for
+        self.pinned = 0
+        self._cursor = 0
+        self._open: dict[int, list[int]] = {}  # slots of each actor's episode in progress
+
+    def __len__(self) -> int:
+        """Number of rows held."""
+        return int((self.source >= 0).sum())
+
+    def add(self, row: Transition, actor: int = 0) -> int:
+        """Store a row and return its slot.
+
+        Rows of one actor come in order; those of several may be interleaved.
+
+        Raises:
+            Error: Demonstrations fill the ring, so nothing could be learned from online rows.
+        """
+        slot = self._free_slot()
+        a, base = self._s, self._base
+        packed = self.rows[slot]
+        packed[:a] = row.state
+        packed[a:base] = row.action
+        packed[base : base + self._a] = row.base_action
+        packed[-3] = row.base_pos
+        packed[-2] = row.base_valid
+        packed[-1] = row.source == Source.DEMO or row.intervened
+        self.reward[slot] = row.reward
+        self.mc_return[slot] = np.nan
+        self.terminated[slot] = row.terminated
+        self.truncated[slot] = row.truncated
+        self.success[slot] = row.success
+        self.intervened[slot] = row.intervened
+        self.end[slot] = row.end
+        self.source[slot] = row.source
+        self.following[slot] = -1
+        self.actor[slot], self.episode[slot], self.t[slot] = actor, row.episode, row.t
+        self.pinned += row.source == Source.DEMO
+        self._link(slot, actor)
+        return slot
+
+    def patch(self, episode: int, t: int, *, reward: float, success: bool, actor: int = 0) -> bool:
+        """Correct the label of a row after the fact; return whether the row is still held.
+
+        A late success ends the backup there; a withdrawn one lets it go on.
+        """
+        match = (self.actor == actor) & (self.episode == episode) & (self.t == t)
+        slots = np.flatnonzero(match & ~self.end)
+        if len(slots) == 0:
+            return False
+        slot = int(slots[-1])
+        self.reward[slot], self.success[slot] = reward, success
+        self.terminated[slot] = success
+        if self.following[slot] < 0:
+            self._enlist(slot) if success else self._strike(slot)
+        return True
+
+    def set_base(
+        self, slots: np.ndarray, action: np.ndarray, position: np.ndarray, valid: bool
+    ) -> None:
+        """Overwrite the base's context of rows: (N,), (N, A), (N,)."""
+        self.rows[slots, self._base : self._base + self._a] = action
+        self.rows[slots, -3] = position
+        self.rows[slots, -2] = valid
+
+    def states(self, slots: np.ndarray) -> np.ndarray:
+        """Return the observations (N, S) at some slots."""
+        return self.rows[slots, : self._s]
+
+    def actions(self, slots: np.ndarray) -> np.ndarray:
+        """Return the executed actions (N, A) at some slots."""
+        return self.rows[slots, self._s : self._base]
+
+    def episodes(self, source: Source) -> list[np.ndarray]:
+        """Return the slots of each stretch of linked rows from one source, in order of arrival."""
+        slots = np.flatnonzero(self.source == source)
+        has_previous = np.zeros(len(self.source), bool)
+        has_previous[self.following[slots][self.following[slots] >= 0]] = True
+        stretches = []
+        for first in slots[~has_previous[slots]]:
+            stretch = [int(first)]
+            while (nxt := int(self.following[stretch[-1]])) >= 0:
+                stretch.append(nxt)
+            stretches.append(np.asarray(stretch))
+        return stretches
+
+    def windows(self, start: np.ndarray) -> Windows:
+        """Return the n-step windows that start at slots (N,).
+
+            R = sum_{i<k} discount^i r_i,   d = discount^k, or 0 after a terminal step
+
+        k is n, or less where the episode, the links, or (if asked for) a change of hands end.
+        """
+        config = self.config
+        count = len(start)
+        reward = np.zeros(count, np.float32)
+        discount = np.ones(count, np.float32)
+        length = np.zeros(count, np.int64)
+        bootstrap = start.copy()
+        current = start.copy()
+        alive = np.ones(count, bool)
+        for _ in range(config.n_step):
+            reward += np.where(alive, discount * self.reward[current], np.float32(0))
+            following = self.following[current]
+            terminal = self._terminal(current)
+            length += alive
+            linked = following >= 0
+            bootstrap = np.where(alive & linked, following, bootstrap)
+            safe = np.where(linked, following, current)
+            step = np.float32(config.discount)
+            changed = self.intervened[safe] != self.intervened[current]
+            changed &= linked & ~self.end[safe]
+            if config.handover == "terminal":
+                terminal = terminal | changed
+            discount = np.where(alive, discount * np.where(terminal, 0, step), discount)
+            discount = discount.astype(np.float32)
+            alive = alive & ~terminal & linked & self._startable(safe)
+            if config.handover != "through":
+                alive = alive & ~changed
+            current = np.where(alive, safe, current)
+        return Windows(reward, discount, bootstrap, length)
+
+    def sample(
+        self, count: int, rng: np.random.Generator, batches: int = 1
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return packed minibatches for `batch.unpack`: now, next, (return, discount).
+
+        Each of the `batches` minibatches has its share of demonstrations and interventions first.
+        While one view is empty, the other fills in.
+
+        Args:
+            count: B, rows of a minibatch.
+            rng: Source of chance.
+            batches: U.
+
+        Raises:
+            Error: There is nothing to sample from.
+        """
+        start = self.draw(count, rng, batches)
+        windows = self.windows(start)
+        shape = (batches, count, self.columns)
+        now = np.take(self.rows, start, axis=0).reshape(shape)
+        nxt = np.take(self.rows, windows.bootstrap, axis=0).reshape(shape)
+        extra = np.stack([windows.reward, windows.discount], -1).reshape(batches, count, 2)
+        return now, nxt, extra
+
+    def draw(self, count: int, rng: np.random.Generator, batches: int = 1) -> np.ndarray:
+        """Return the slots (batches * count,) where windows start."""
+        anchored = round(count * self.config.demo_fraction)
+        if len(self.anchors) == 0:
+            anchored = 0
+        elif len(self.online) == 0:
+            anchored = count
+        if anchored < count and len(self.online) == 0:
+            raise Error("replay holds no complete step to learn from; add rows first")
+        start = np.empty((batches, count), np.int64)
+        if anchored > 0:
+            start[:, :anchored] = self.anchors.draw(rng, (batches, anchored))
+        if anchored < count:
+            start[:, anchored:] = self.online.draw(rng, (batches, count - anchored))
+        return start.reshape(-1)
+
+    def _link(self, slot: int, actor: int) -> None:
+        slots = self._open.setdefault(actor, [])
+        last = slots[-1] if slots else -1
+        if last >= 0 and not (
+            self.episode[last] == self.episode[slot]
+            and self.t[last] + 1 == self.t[slot]
+            and self.source[last] == self.source[slot]
+            and not self.end[last]
+        ):
+            slots.clear()
+            last = -1
+        if last >= 0:
+            self.following[last] = slot
+            self._enlist(last)
+        slots.append(slot)
+        if self._terminal(np.asarray(slot)) and not self.end[slot]:
+            self._enlist(slot)
+            self._close(slots)
+
+    def _close(self, slots: list[int]) -> None:
+        total = np.float32(0)
+        for slot in reversed(slots):
+            total = self.reward[slot] + np.float32(self.config.discount) * total
+            self.mc_return[slot] = total
+        own = self.config.own_successes and self.success[slots[-1]]
+        if own and not self.intervened[slots].any():
+            for slot in slots:
+                self.anchors.add(slot)
+
+    def _enlist(self, slot: int) -> None:
+        if self.source[slot] == Source.ONLINE:
+            self.online.add(slot)
+        if self.source[slot] == Source.DEMO or self.intervened[slot]:
+            self.anchors.add(slot)
+
+    def _strike(self, slot: int) -> None:
+        self.online.remove(slot)
+        self.anchors.remove(slot)
+
+    def _terminal(self, slots: np.ndarray) -> np.ndarray:
+        terminal = self.terminated[slots]
+        if self.config.success_is_terminal:
+            terminal = terminal | self.success[slots]
+        if self.config.timeout_is_failure:
+            terminal = terminal | self.truncated[slots]
+        return terminal
+
+    def _startable(self, slots: np.ndarray) -> np.ndarray:
+        return ~self.end[slots] & ((self.following[slots] >= 0) | self._terminal(slots))
+
+    def _free_slot(self) -> int:
+        size = len(self.source)
+        if self.pinned >= size - 1:
+            raise Error(
+                f"demonstrations fill the replay ring ({size} rows); raise learner.capacity"
+            )
+        while self.source[self._cursor] == Source.DEMO:
+            self._cursor = (self._cursor + 1) % size
+        slot = self._cursor
+        self._cursor = (slot + 1) % size
+        if self.source[slot] >= 0:
+            self._strike(slot)
+            slots = self._open.get(int(self.actor[slot]))
+            if slots and slots[0] == slot:
+                slots.pop(0)
+        return slot

@@ -1,0 +1,300 @@
+"""Everything the learner is, without its sockets and files: rows in, weights out.
+
+Deterministic for a seed and an order of rows and calls: each update's minibatches and keys are
+derived from the seed and the update's number alone, so a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from handrail.config import check, digest, to_dict
+from handrail.errors import CheckpointError, Error
+from handrail.spec import EnvSpec
+from handrail.transition import Source, Transition
+from learner import governor, phases
+from learner.bases.bc import BCWeights, fit_bc, predict
+from learner.bases.queue import roll_along
+from learner.config import BaseConfig, LearnerConfig
+from learner.normaliser import fit, identity
+from learner.operator import make_operator
+from learner.packet import PolicyWeights, pack, template
+from learner.replay import Replay
+from learner.trees import flatten, unflatten
+from learner.update import METRICS, Fixed, init_state, make_update
+
+FORMAT = 1  # of state_dict
+
+
+class Trainer:
+    """Owns the replay, the base and the learner's state."""
+
+    def __init__(
+        self, config: LearnerConfig, base: BaseConfig, spec: EnvSpec, seed: int = 0
+    ) -> None:
+        check(
+            base.kind != "none" or not config.needs_base,
+            "base.kind",
+            base.kind,
+            f'"bc" for learner.preset {config.preset!r}, which edits or falls back on a base',
+        )
+        for name in base.ignore:
+            check(name in spec.slices, "base.ignore", name, f"one of {', '.join(spec.slices)}")
+        self.config, self.base_config, self.spec, self.seed = config, base, spec, seed
+        self.replay = Replay(config, spec)
+        self.env_steps = 0
+        self.rows = 0
+        self.updates = 0
+        self.version = 0
+        self.base_version = 0
+        self.refused = 0
+        self.normaliser = identity(spec.state)
+        self.base: BCWeights | None = None
+        self._fitted = False
+        self._key = jax.random.key(seed)
+        self._operator = make_operator(config, spec)
+        self._state = init_state(
+            self._operator, spec.state, spec.action, jax.random.fold_in(self._key, 0)
+        )
+        sizes = (self._operator, spec.state, spec.action)
+        self._critic_only = make_update(*sizes, with_actor=False)
+        self._full = make_update(*sizes, with_actor=True)
+        self._metrics: jax.Array | None = None
+        self._good: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
+
+    @property
+    def phase(self) -> phases.Phase:
+        """Where the run stands."""
+        return phases.phase(self.config, self.env_steps, self.updates)
+
+    @property
+    def gain(self) -> float:
+        """Share of its reach that an edit has now."""
+        return phases.gain(self.config, self.env_steps, self.updates)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether normaliser and base are fitted, so that there is something to publish."""
+        return self._fitted
+
+    @property
+    def compilations(self) -> int:
+        """Number of shapes that the updates were compiled for; 2 in a whole run."""
+        return self._critic_only._cache_size() + self._full._cache_size()  # type: ignore[attr-defined]
+
+    def add(self, row: Transition, actor: int = 0) -> None:
+        """Take in a row; rows of one actor come in order. Evaluation rows are not trained on."""
+        self.rows += 1
+        if row.source == Source.EVAL:
+            return
+        self.replay.add(row, actor)
+        if row.source == Source.ONLINE and not row.end:
+            self.env_steps += 1
+
+    def fit_base(
+        self, report: Callable[[dict[str, float]], None] | None = None
+    ) -> dict[str, float]:
+        """Fit normaliser and base to the demonstrations, and give these the base's contexts.
+
+        Args:
+            report: Called with the losses at each evaluation.
+
+        Returns:
+            What training came to; empty without a base.
+
+        Raises:
+            Error: The base needs demonstrations and there are none, or its training diverged.
+        """
+        episodes = [e for e in self.replay.episodes(Source.DEMO) if len(e) > 1]
+        if not episodes:
+            if self.config.needs_base:
+                raise Error(
+                    f"learner.preset {self.config.preset!r} needs a base, and a base needs "
+                    "demonstrations; there are none"
+                )
+            return {}
+        states = self.replay.states(np.concatenate(episodes))
+        self.normaliser = fit(states, self.config.normaliser_floor)
+        self._fitted = True
+        self.base_version += 1
+        if self.base_config.kind == "none":
+            return {}
+        mask = np.ones(self.spec.state, np.float32)
+        for name in self.base_config.ignore:
+            mask[slice(*self.spec.slices[name])] = 0.0
+        recorded = []
+        for slots in episodes:
+            steps = slots[~self.replay.end[slots]]
+            recorded.append((self.replay.states(steps), self.replay.actions(steps)))
+        key = jax.random.fold_in(self._key, 3)
+        self.base, summary = fit_bc(self.base_config, self.normaliser, mask, recorded, key, report)
+        self._relabel()
+        return summary
+
+    def due(self) -> int:
+        """Return how many updates the governor allows now."""
+        if len(self.replay.online) + len(self.replay.anchors) == 0:
+            return 0
+        return governor.due(self.config, self.env_steps, self.updates)
+
+    def advance(self, limit: int, report: bool = True) -> dict[str, float]:
+        """Run the updates that are due, at most `limit`, in whole compiled calls.
+
+        Args:
+            limit: Most updates to run.
+            report: Whether to wait for the result and return its scalars.
+
+        Returns:
+            Scalars of the last call, see `metrics`; only the counts if not asked to report.
+        """
+        block = self.config.actor_every
+        calls = min(limit, self.due()) // block
+        if calls > 0:
+            self._fit_normaliser_from_rollouts()
+        for _ in range(calls):
+            warming = self.updates < phases.warmup_updates(self.config)
+            gain = np.float32(self.gain)
+            train_gain = gain if self.config.train_gain == "ramp" else np.float32(1)
+            rng = np.random.default_rng((self.seed, 4, self.updates))
+            packed = self.replay.sample(self.config.batch, rng, block)
+            update = self._critic_only if warming else self._full
+            fixed = Fixed(self._key, self.normaliser, gain, train_gain)
+            self._state, self._metrics = update(self._state, packed, fixed)
+            self.updates += block
+        counts = {"ran": float(calls * block), "updates": float(self.updates)}
+        return {**self.metrics(), **counts} if report else counts
+
+    def metrics(self) -> dict[str, float]:
+        """Return the scalars of the last compiled call; waits for it."""
+        values: dict[str, float] = {
+            "gain": self.gain,
+            "updates_per_step": self.updates / max(1, self.env_steps),
+            "refused": float(self.refused),
+        }
+        if self._metrics is not None:
+            pairs = zip(METRICS, np.asarray(self._metrics).tolist(), strict=True)
+            values.update({name: value for name, value in pairs if value == value})
+        return values
+
+    def packet(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return meta data and arrays for the actor, as copies; never weights that aren't finite.
+
+        Raises:
+            Error: The weights aren't finite and none ever were.
+        """
+        arrays = pack(self._weights())
+        if not all(np.isfinite(a).all() for a in arrays.values()):
+            self.refused += 1
+            if self._good is None:
+                raise Error("the first weights are not finite; lower learner.critic_rate")
+            return self._good
+        self.version += 1
+        self._good = (self._meta(), arrays)
+        return self._good
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs but the rows: "meta" and flat "arrays"."""
+        arrays = flatten(self._state, "state")
+        arrays |= flatten(self.normaliser, "normaliser")
+        if self.base is not None:
+            arrays |= flatten(self.base, "base")
+        meta = self._meta() | {
+            "state_format": FORMAT,
+            "config_hash": self.config_hash,
+            "cursor": self.rows,
+            "fitted": self._fitted,
+            "refused": self.refused,
+            "seed": self.seed,
+            "config": {
+                "spec": to_dict(self.spec),
+                "learner": to_dict(self.config),
+                "base": to_dict(self.base_config),
+            },
+        }
+        return {"meta": meta, "arrays": arrays}
+
+    @property
+    def config_hash(self) -> str:
+        """Digest of what must not change between a checkpoint and its resumption.
+
+        The budget may: a run can be made longer.
+        """
+        return digest(replace(self.config, total_steps=1), self.base_config, self.spec.hash)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; add its first `meta["cursor"]` rows before, the others after.
+
+        Raises:
+            CheckpointError: Of another config, seed or format, or the rows before it are missing.
+        """
+        meta, arrays = state["meta"], state["arrays"]
+        if meta["state_format"] > FORMAT:
+            raise CheckpointError(
+                f"checkpoint has state format {meta['state_format']}, this version reads up to "
+                f"{FORMAT}; upgrade Handrail"
+            )
+        for name, mine in (("config_hash", self.config_hash), ("seed", self.seed)):
+            if meta[name] != mine:
+                raise CheckpointError(
+                    f"checkpoint has {name} {meta[name]}, this run has {mine}; resume with the "
+                    "config it was started with"
+                )
+        if meta["cursor"] != self.rows:
+            raise CheckpointError(
+                f"checkpoint was written after {meta['cursor']} rows, but {self.rows} were added "
+                "before it; add exactly those first"
+            )
+        has_base = any(name.startswith("base/") for name in arrays)
+        like = template(self.config, self.base_config, self.spec, has_base)
+        self.normaliser = unflatten(like.normaliser, arrays, "normaliser")
+        self.base = None if like.base is None else unflatten(like.base, arrays, "base")
+        restored = unflatten(self._state, arrays, "state")
+        self._state = jax.tree.map(jax.numpy.asarray, restored)
+        self.updates, self.version = meta["updates"], meta["version"]
+        self.base_version, self.refused = meta["base_version"], meta["refused"]
+        self._fitted = meta["fitted"]
+        if self.base is not None:
+            self._relabel()
+
+    def _weights(self) -> PolicyWeights:
+        state = self._state
+        critic = state.target_critic if self.config.needs_critic_to_act else None
+        return PolicyWeights(state.actor, state.ema_actor, critic, self.base, self.normaliser)
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "phase": self.phase,
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "base_version": self.base_version,
+            "has_base": self.base is not None,
+            "normaliser_hash": self.normaliser.hash,
+            "scale": self.gain,
+        }
+
+    def _relabel(self) -> None:
+        assert self.base is not None
+        base = self.base
+        rng = np.random.default_rng((self.seed, 5))
+        execute = self.base_config.execute
+        for slots in self.replay.episodes(Source.DEMO):
+            states = self.replay.states(slots)
+            padded = np.zeros((-(-len(states) // 64) * 64, self.spec.state), np.float32)
+            padded[: len(states)] = states
+            chunks = np.asarray(predict(self.spec.action, base, self.normaliser, padded))
+            phase = int(rng.integers(execute))
+            rolled = roll_along(lambda _, c=chunks: c, states, execute, phase)
+            self.replay.set_base(slots, *rolled, valid=True)
+
+    def _fit_normaliser_from_rollouts(self) -> None:
+        if not self._fitted:
+            self.normaliser = fit(
+                self.replay.states(self.replay.online.members()), self.config.normaliser_floor
+            )
+            self._fitted = True

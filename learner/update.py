@@ -1,0 +1,223 @@
+"""One compiled call: U critic steps on U minibatches, then one actor step on the last of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learner.actors import actor_loss, temperature_loss
+from learner.batch import Batch, unpack
+from learner.critics import critic_loss, td_target
+from learner.networks import Params, init_ensemble, init_mlp
+from learner.normaliser import Normaliser, normalise
+from learner.operator import Operator
+
+METRICS = (
+    "q",
+    "q_std",
+    "critic_loss",
+    "target",
+    "target_clipped",
+    "td_demo",
+    "td_online",
+    "actor_loss",
+    "entropy",
+    "temperature",
+    "edit",
+)
+
+
+class LearnerState(NamedTuple):
+    """Everything that training changes."""
+
+    step: jax.Array  # int32, critic steps so far; every random key is folded from it
+    critic: Params
+    target_critic: Params
+    critic_opt: Any
+    actor: Params
+    ema_actor: Params
+    actor_opt: Any
+    log_alpha: jax.Array  # float32
+    alpha_opt: Any
+
+
+class Fixed(NamedTuple):
+    """What an update reads and doesn't change."""
+
+    key: jax.Array  # the run's key
+    normaliser: Normaliser
+    gain: jax.Array  # g of acting and of the target
+    train_gain: jax.Array  # g that the actor's loss assumes
+
+
+Packed = tuple[jax.Array, jax.Array, jax.Array]
+Update = Callable[[LearnerState, Packed, Fixed], tuple[LearnerState, jax.Array]]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def init_state(operator: Operator, state: int, action: int, key: jax.Array) -> LearnerState:
+    """Return the state before the first update.
+
+    An actor that edits a base starts with its last layer, kernel and bias, at exactly zero: its
+    first action is the base's.
+    """
+    config = operator.config
+    critic_key, actor_key = jax.random.split(key)
+    residual = config.edit_from == "base"
+    critic = init_ensemble(critic_key, config.ensemble, state + action, config.hidden)
+    actor = init_mlp(
+        actor_key,
+        state + (action + 1 if residual else 0),
+        config.hidden,
+        2 * action if config.actor == "sac" else action,
+        last_gain=0.0 if residual else 0.01,
+    )
+    log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
+    critic_opt, actor_opt, alpha_opt = _optimizers(operator)
+    return LearnerState(
+        step=jnp.zeros((), jnp.int32),
+        critic=critic,
+        target_critic=jax.tree.map(jnp.copy, critic),
+        critic_opt=critic_opt.init(critic),
+        actor=actor,
+        ema_actor=jax.tree.map(jnp.copy, actor),
+        actor_opt=actor_opt.init(actor),
+        log_alpha=log_alpha,
+        alpha_opt=alpha_opt.init(log_alpha),
+    )
+
+
+def make_update(operator: Operator, state: int, action: int, with_actor: bool) -> Update:
+    """Return the update: (state, U packed minibatches, fixed) -> (state, METRICS as one vector).
+
+    Args:
+        operator: The operator's constants.
+        state: S.
+        action: A.
+        with_actor: False leaves actor, temperature and their optimisers untouched.
+    """
+
+    def update(
+        learner: LearnerState, packed: Packed, fixed: Fixed
+    ) -> tuple[LearnerState, jax.Array]:
+        batches = unpack(*packed, state, action)
+        batches = batches._replace(
+            state=normalise(fixed.normaliser, batches.state),
+            next_state=normalise(fixed.normaliser, batches.next_state),
+        )
+        step = partial(critic_step, operator, fixed)
+        learner, metrics = jax.lax.scan(step, learner, batches)
+        values = {name: metric.mean() for name, metric in metrics.items()}
+        if with_actor:
+            last = jax.tree.map(lambda leaf: leaf[-1], batches)
+            learner, more = actor_step(operator, fixed, learner, last)
+            values |= more
+        nan = jnp.full((), jnp.nan, jnp.float32)
+        return learner, jnp.stack([values.get(name, nan) for name in METRICS])
+
+    return jax.jit(update, donate_argnums=0)
+
+
+def critic_step(
+    operator: Operator, fixed: Fixed, learner: LearnerState, batch: Batch
+) -> tuple[LearnerState, dict[str, jax.Array]]:
+    """Take one gradient step of all heads, then move the slow weights."""
+    config = operator.config
+    key = jax.random.fold_in(jax.random.fold_in(fixed.key, 1), learner.step)
+    target, clipped = td_target(
+        operator,
+        learner.actor,
+        learner.target_critic,
+        batch,
+        jnp.exp(learner.log_alpha),
+        fixed.gain,
+        key,
+    )
+    loss_fn = partial(critic_loss, operator)
+    (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.critic, batch, target)
+    optimizer, _, _ = _optimizers(operator)
+    changes, critic_opt = optimizer.update(grads, learner.critic_opt, learner.critic)
+    critic = optax.apply_updates(learner.critic, changes)
+    error = jnp.abs(values.mean(0) - target)
+    anchors = batch.anchor.sum()
+    metrics = {
+        "q": values.mean(),
+        "q_std": values.std(0).mean(),
+        "critic_loss": loss,
+        "target": target.mean(),
+        "target_clipped": clipped,
+        "td_demo": (error * batch.anchor).sum() / jnp.maximum(anchors, 1.0),
+        "td_online": (error * (1.0 - batch.anchor)).sum()
+        / jnp.maximum(batch.anchor.size - anchors, 1.0),
+    }
+    learner = learner._replace(
+        step=learner.step + 1,
+        critic=critic,
+        critic_opt=critic_opt,
+        target_critic=optax.incremental_update(critic, learner.target_critic, config.target_rate),
+    )
+    return learner, metrics
+
+
+def actor_step(
+    operator: Operator, fixed: Fixed, learner: LearnerState, batch: Batch
+) -> tuple[LearnerState, dict[str, jax.Array]]:
+    """Take one gradient step of the actor, and of the temperature if it has one."""
+    config = operator.config
+    key = jax.random.fold_in(jax.random.fold_in(fixed.key, 2), learner.step)
+    temperature = jnp.exp(learner.log_alpha)
+
+    def loss_fn(actor: Params) -> tuple[jax.Array, jax.Array]:
+        return actor_loss(
+            operator, actor, learner.critic, batch, temperature, fixed.train_gain, key
+        )
+
+    (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.actor)
+    _, optimizer, alpha_optimizer = _optimizers(operator)
+    changes, actor_opt = optimizer.update(grads, learner.actor_opt, learner.actor)
+    actor = optax.apply_updates(learner.actor, changes)
+    eval_noise = jnp.zeros_like(batch.action)
+    edited = operator.edit(actor, batch.state, batch.context, eval_noise, fixed.train_gain)
+    metrics = {
+        "actor_loss": loss,
+        "entropy": entropy,
+        "temperature": temperature,
+        "edit": jnp.abs(edited.edit).mean(),
+    }
+    learner = learner._replace(
+        actor=actor,
+        actor_opt=actor_opt,
+        ema_actor=optax.incremental_update(actor, learner.ema_actor, config.ema_rate),
+    )
+    if config.actor == "sac":
+        slope = jax.grad(lambda x: temperature_loss(operator, x, entropy))(learner.log_alpha)
+        change, alpha_opt = alpha_optimizer.update(slope, learner.alpha_opt, learner.log_alpha)
+        floor = jnp.log(jnp.asarray(config.temperature_floor, jnp.float32))
+        log_alpha = jnp.maximum(optax.apply_updates(learner.log_alpha, change), floor)
+        learner = learner._replace(log_alpha=log_alpha, alpha_opt=alpha_opt)
+    return learner, metrics
+
+
+def _optimizers(
+    operator: Operator,
+) -> tuple[
+    optax.GradientTransformation, optax.GradientTransformation, optax.GradientTransformation
+]:
+    config = operator.config
+
+    def network(rate: float) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.clip_by_global_norm(config.grad_clip),
+            optax.adamw(rate, weight_decay=config.weight_decay),
+        )
+
+    return (
+        network(config.critic_rate),
+        network(config.actor_rate),
+        optax.adam(config.temperature_rate),
+    )
