@@ -13,10 +13,10 @@ from handrail.checks.finding import FAIL, OK, ROLES, Finding
 
 USUAL = ("host", "actor", "learner", "sim")  # what `handrail train` needs
 _MEANING = {
-    "host": "drive an arm, 1 kHz",
+    "host": "run the 1 kHz control process",
     "actor": "run a policy",
-    "learner": "train",
-    "sim": "simulate an arm",
+    "learner": "update the policy",
+    "sim": "train on a simulated arm",
     "dev": "work on Handrail",
 }
 

@@ -24,7 +24,7 @@ _MODULES = {  # extra -> modules it brings
         "tyro",
         "rich",
         "tomli_w",
-    ),  # fmt: skip
+    ),
     "learn": ("jax", "optax", "safetensors", "tensorboardX", "matplotlib"),
     "sim": ("mujoco", "imageio", "imageio_ffmpeg"),
     "dev": ("pytest", "pytest_timeout", "hypothesis", "psutil", "ruff", "pyright", "pre_commit"),
