@@ -46,10 +46,19 @@ def endpoint() -> str:
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context]:
+def raw() -> Iterator[Callable[[int], zmq.Socket]]:
+    """Make sockets without the link's manners."""
     context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
+    made = []
+
+    def make(kind: int) -> zmq.Socket:
+        made.append(context.socket(kind))
+        return made[-1]
+
+    yield make
+    for sock in made:
+        sock.close(linger=0)
+    context.term()
 
 
 @pytest.fixture(autouse=True)
@@ -318,22 +327,20 @@ def test_an_actor_of_another_task_is_refused_with_both_values(
 
 
 def test_peers_of_another_protocol_version_tell_each_other(
-    tmp_path: Path, endpoint: str, context: zmq.Context
+    tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
     with (
         Store(tmp_path / "store.db", SPEC) as store,
         StreamReceiver(endpoint, store, SPEC) as receiver,
     ):
-        newer = context.socket(zmq.DEALER)
-        newer.linger = 0
+        newer = raw(zmq.DEALER)
         newer.connect(endpoint)
         newer.send(bytes([wire.PROTOCOL + 1]) + b"whatever comes then")
         until(lambda: receiver.poll(0.02) or newer.poll(1))
         answer = wire.load(newer.recv())
         assert isinstance(answer, wire.Refuse)
         assert f"protocol {wire.PROTOCOL + 1}, this side {wire.PROTOCOL}" in answer.reason
-    learner = context.socket(zmq.ROUTER)
-    learner.linger = 0
+    learner = raw(zmq.ROUTER)
     learner.bind(endpoint)
     with Side(tmp_path, endpoint) as actor:
         identity, _ = learner.recv_multipart()
@@ -385,7 +392,7 @@ def test_a_mutated_header_is_a_message_or_refused(frame: bytes) -> None:
 
 
 def test_noise_at_an_open_port_harms_nobody(
-    tmp_path: Path, endpoint: str, context: zmq.Context
+    tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
     rng = np.random.default_rng(0)
     with (
@@ -393,8 +400,7 @@ def test_noise_at_an_open_port_harms_nobody(
         StreamReceiver(endpoint, store, SPEC) as receiver,
         Side(tmp_path, endpoint) as actor,
     ):
-        noisy = context.socket(zmq.DEALER)
-        noisy.linger = 0
+        noisy = raw(zmq.DEALER)
         noisy.connect(endpoint)
         hello = Hello("noise", "n", "toy", SPEC.task_hash, SPEC.hash, 1, {"n": 1})
         size = len(blob(0))
@@ -488,13 +494,12 @@ def test_what_was_published_is_not_the_callers_memory(endpoint: str) -> None:
 
 
 def test_weights_that_are_not_finite_or_damaged_are_refused(
-    endpoint: str, context: zmq.Context
+    endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
     bad = {"w": np.array([1, np.nan])}
     with Broadcaster(endpoint) as b, pytest.raises(ProtocolMismatch, match="'w' must be finite"):
         b.publish("policy", {}, bad)
-    publisher = context.socket(zmq.XPUB)
-    publisher.linger = 0
+    publisher = raw(zmq.XPUB)
     publisher.bind(endpoint)
     with Subscriber(endpoint, topics=("policy",)) as subscriber:
         publisher.recv()
@@ -509,10 +514,12 @@ def test_weights_that_are_not_finite_or_damaged_are_refused(
         assert until(lambda: subscriber.latest("policy"))[0] == {"version": 2}
 
 
-def test_publish_does_not_wait_for_a_stopped_actor(endpoint: str, context: zmq.Context) -> None:
+def test_publish_does_not_wait_for_a_stopped_actor(
+    endpoint: str, raw: Callable[[int], zmq.Socket]
+) -> None:
     with Broadcaster(endpoint) as broadcaster:
-        stuck = context.socket(zmq.SUB)
-        stuck.linger, stuck.rcvhwm = 0, 1
+        stuck = raw(zmq.SUB)
+        stuck.rcvhwm = 1
         stuck.subscribe(b"policy\0")
         stuck.connect(endpoint)
         weights = {"w": np.zeros(1 << 18)}  # 2 MB
