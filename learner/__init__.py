@@ -1,1 +1,1 @@
-"""Everything that learns: pure updates over one state, and the server around them."""
+"""Learns a policy from rows: one action operator, critics, actors, bases, and their pace."""

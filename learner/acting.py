@@ -21,7 +21,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.networks import Params
 from learner.normaliser import Normaliser, normalise
 from learner.operator import BaseContext, Operator, make_operator
-from learner.packet import template, unpack_weights
+from learner.packet import PolicyWeights, template, unpack_weights
 
 Mode = Literal["explore", "eval", "base"]
 
@@ -39,10 +39,7 @@ class ActOut(NamedTuple):
 
 class _Loaded(NamedTuple):
     meta: dict[str, Any]
-    actor: Params
-    ema_actor: Params
-    critic: Params | None
-    normaliser: Normaliser
+    weights: PolicyWeights  # on the device; the base lives in the queue
     has_base: bool
 
 
@@ -59,6 +56,7 @@ class Policy:
         self.count = 0  # [steps] acted, which the noise is derived from; set it to resume
         self._loaded: _Loaded | None = None
         self._base_version = -1
+        self._phase: phases.Phase = "collect"
         self._queue = ChunkQueue(None, spec.action)
 
     @property
@@ -67,19 +65,19 @@ class Policy:
         return -1 if self._loaded is None else int(self._loaded.meta["version"])
 
     @property
+    def has_base(self) -> bool:
+        """Whether a base came with the weights."""
+        return self._loaded is not None and self._loaded.has_base
+
+    @property
+    def phase(self) -> phases.Phase:
+        """Where the run stood at the last step, or at the weights' publication if that is later."""
+        return self._phase
+
+    @property
     def meta(self) -> dict[str, Any]:
         """Meta data of the loaded weights; empty before the first."""
         return {} if self._loaded is None else self._loaded.meta
-
-    @property
-    def has_base(self) -> bool:
-        """Whether there is a base that can act alone."""
-        return self._loaded is not None and self._loaded.weights.base is not None
-
-    @property
-    def phase(self) -> str:
-        """Phase of the run as of the loaded weights; empty before the first."""
-        return str(self.meta.get("phase", ""))
 
     def load(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Take over new weights; on any error the old ones stay.
@@ -90,9 +88,10 @@ class Policy:
         """
         like = template(self.config, self.base_config, self.spec, bool(meta["has_base"]))
         weights = unpack_weights(like, meta, arrays)
-        parts = (weights.actor, weights.ema_actor, weights.critic, weights.normaliser)
-        device = jax.tree.map(jnp.asarray, parts)
-        self._loaded = _Loaded(dict(meta), *device, weights.base is not None)
+        has_base = weights.base is not None
+        loaded = weights._replace(base=None)
+        self._loaded = _Loaded(dict(meta), jax.tree.map(jnp.asarray, loaded), has_base)
+        self._phase = meta["phase"]
         if meta["base_version"] != self._base_version:
             base = None
             if weights.base is not None:
@@ -128,7 +127,7 @@ class Policy:
         context = self._queue.next(state)
         steps = loaded.meta["env_steps"] if env_step is None else env_step
         self.count += 1
-        phase = phases.phase(self.config, steps, loaded.meta["updates"])
+        self._phase = phase = phases.phase(self.config, steps, loaded.meta["updates"])
         gain = phases.gain(self.config, steps, loaded.meta["updates"])
         explore = mode == "explore"
         by_base = phase != "online" and self.config.collect_with == "base"
@@ -136,9 +135,9 @@ class Policy:
         if mode == "base" or by_base or at_random:
             return self._roll_out(context, mode)
         action, edit, q = self._act(
-            loaded.actor if explore else loaded.ema_actor,
-            loaded.critic,
-            loaded.normaliser,
+            loaded.weights.actor if explore else loaded.weights.ema_actor,
+            loaded.weights.critic,
+            loaded.weights.normaliser,
             np.concatenate(
                 [
                     state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from learner.batch import Batch
 from learner.networks import Params
@@ -16,7 +17,7 @@ def actor_loss(
     critic: Params,
     batch: Batch,
     temperature: jax.Array,
-    gain: jax.Array,
+    gain: ArrayLike,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the loss of the edited action and the mean entropy.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Params = dict[str, jax.Array]
+Params = dict[str, Any]  # of arrays
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
@@ -28,7 +30,7 @@ def init_mlp(
     sizes = [inputs, *hidden]
     keys = jax.random.split(key, len(hidden) + 1)
     orthogonal = jax.nn.initializers.orthogonal
-    for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         params[f"w{i}"] = orthogonal(2.0**0.5)(keys[i], (a, b), jnp.float32)
         params[f"b{i}"] = jnp.zeros(b, jnp.float32)
         params[f"scale{i}"] = jnp.ones(b, jnp.float32)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from handrail.config import check
 from handrail.spec import EnvSpec
@@ -107,7 +108,7 @@ class Operator:
         state: jax.Array,
         context: BaseContext,
         noise: jax.Array,
-        gain: jax.Array,
+        gain: ArrayLike,
     ) -> Edited:
         """Return the edited proposal.
 
@@ -142,7 +143,7 @@ class Operator:
         state: jax.Array,
         context: BaseContext,
         noise: jax.Array,
-        gain: jax.Array,
+        gain: ArrayLike,
     ) -> Acted:
         """Return the action after all stages.
 
@@ -163,7 +164,7 @@ class Operator:
             return Acted(edited.action, edited.edit, edited.log_prob, yes)
         base = clip_straight_through(context.action * context.valid[..., None])
         lead = self.value(critic, state, edited.action) - self.value(critic, state, base)
-        chosen = (lead.mean(0) > self.config.margin * lead.std(0)) & (gain > 0)
+        chosen = (lead.mean(0) > self.config.margin * lead.std(0)) & (jnp.asarray(gain) > 0)
         if self.config.edit_from == "zeros":
             chosen |= context.valid == 0
         return Acted(

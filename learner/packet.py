@@ -55,7 +55,7 @@ def template(
         key = jax.random.key(0)
         state = init_state(operator, spec.state, spec.action, key)
         outputs = base.chunk * spec.action
-        zeros = jax.numpy.zeros(spec.state)
+        zeros: Any = jax.numpy.zeros(spec.state)
         bc = BCWeights(init_mlp(key, spec.state, base.hidden, outputs), zeros)
         critic = state.target_critic if learner.needs_critic_to_act else None
         return PolicyWeights(
@@ -78,7 +78,7 @@ def unpack_weights(
         CheckpointError: An array is missing or has another shape.
         ProtocolMismatch: The normaliser is not the one that the meta data names.
     """
-    parts = {
+    parts: dict[str, Any] = {
         name: None if tree is None else unflatten(tree, arrays, name)
         for name, tree in like._asdict().items()
     }

@@ -6,19 +6,18 @@ derived from the seed and the update's number alone, so a resumed run equals an 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from handrail.config import check, digest, to_dict
+from handrail.config import check, digest
 from handrail.errors import CheckpointError, Error
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner import governor, phases
-from learner.bases.bc import BCWeights, fit_bc, predict
+from learner.bases.bc import BCWeights, Report, fit_bc, predict
 from learner.bases.queue import roll_along
 from learner.config import BaseConfig, LearnerConfig
 from learner.normaliser import fit, identity
@@ -55,7 +54,8 @@ class Trainer:
         self.refused = 0
         self.normaliser = identity(spec.state)
         self.base: BCWeights | None = None
-        self._fitted = False
+        self.fitted = False  # whether fit_base has run, so that there is something to publish
+        self._normalised = False
         self._key = jax.random.key(seed)
         self._operator = make_operator(config, spec)
         self._state = init_state(
@@ -78,11 +78,6 @@ class Trainer:
         return phases.gain(self.config, self.env_steps, self.updates)
 
     @property
-    def fitted(self) -> bool:
-        """Whether normaliser and base are fitted, so that there is something to publish."""
-        return self._fitted
-
-    @property
     def compilations(self) -> int:
         """Number of shapes that the updates were compiled for; 2 in a whole run."""
         return self._critic_only._cache_size() + self._full._cache_size()  # type: ignore[attr-defined]
@@ -96,9 +91,7 @@ class Trainer:
         if row.source == Source.ONLINE and not row.end:
             self.env_steps += 1
 
-    def fit_base(
-        self, report: Callable[[dict[str, float]], None] | None = None
-    ) -> dict[str, float]:
+    def fit_base(self, report: Report | None = None) -> dict[str, float]:
         """Fit normaliser and base to the demonstrations, and give these the base's contexts.
 
         Args:
@@ -110,17 +103,18 @@ class Trainer:
         Raises:
             Error: The base needs demonstrations and there are none, or its training diverged.
         """
+        self.fitted = True
         episodes = [e for e in self.replay.episodes(Source.DEMO) if len(e) > 1]
-        if not episodes:
+        if len(episodes) < 2:
             if self.config.needs_base:
                 raise Error(
-                    f"learner.preset {self.config.preset!r} needs a base, and a base needs "
-                    "demonstrations; there are none"
+                    f"learner.preset {self.config.preset!r} needs a base, and a base needs at "
+                    f"least 2 demonstrations; there are {len(episodes)}"
                 )
             return {}
         states = self.replay.states(np.concatenate(episodes))
         self.normaliser = fit(states, self.config.normaliser_floor)
-        self._fitted = True
+        self._normalised = True
         self.base_version += 1
         if self.base_config.kind == "none":
             return {}
@@ -207,14 +201,10 @@ class Trainer:
             "state_format": FORMAT,
             "config_hash": self.config_hash,
             "cursor": self.rows,
-            "fitted": self._fitted,
+            "fitted": self.fitted,
+            "normalised": self._normalised,
             "refused": self.refused,
             "seed": self.seed,
-            "config": {
-                "spec": to_dict(self.spec),
-                "learner": to_dict(self.config),
-                "base": to_dict(self.base_config),
-            },
         }
         return {"meta": meta, "arrays": arrays}
 
@@ -257,7 +247,7 @@ class Trainer:
         self._state = jax.tree.map(jax.numpy.asarray, restored)
         self.updates, self.version = meta["updates"], meta["version"]
         self.base_version, self.refused = meta["base_version"], meta["refused"]
-        self._fitted = meta["fitted"]
+        self.fitted, self._normalised = meta["fitted"], meta["normalised"]
         if self.base is not None:
             self._relabel()
 
@@ -293,8 +283,8 @@ class Trainer:
             self.replay.set_base(slots, *rolled, valid=True)
 
     def _fit_normaliser_from_rollouts(self) -> None:
-        if not self._fitted:
+        if not self._normalised:
             self.normaliser = fit(
                 self.replay.states(self.replay.online.members()), self.config.normaliser_floor
             )
-            self._fitted = True
+            self._normalised = True

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from learner.actors import actor_loss, temperature_loss
 from learner.batch import Batch, unpack
@@ -51,11 +52,11 @@ class Fixed(NamedTuple):
 
     key: jax.Array  # the run's key
     normaliser: Normaliser
-    gain: jax.Array  # g of acting and of the target
-    train_gain: jax.Array  # g that the actor's loss assumes
+    gain: ArrayLike  # g of acting and of the target
+    train_gain: ArrayLike  # g that the actor's loss assumes
 
 
-Packed = tuple[jax.Array, jax.Array, jax.Array]
+Packed = tuple[ArrayLike, ArrayLike, ArrayLike]
 Update = Callable[[LearnerState, Packed, Fixed], tuple[LearnerState, jax.Array]]
 
 
@@ -105,7 +106,8 @@ def make_update(operator: Operator, state: int, action: int, with_actor: bool) -
     def update(
         learner: LearnerState, packed: Packed, fixed: Fixed
     ) -> tuple[LearnerState, jax.Array]:
-        batches = unpack(*packed, state, action)
+        now, nxt, extra = map(jnp.asarray, packed)
+        batches = unpack(now, nxt, extra, state, action)
         batches = batches._replace(
             state=normalise(fixed.normaliser, batches.state),
             next_state=normalise(fixed.normaliser, batches.next_state),
@@ -142,7 +144,7 @@ def critic_step(
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.critic, batch, target)
     optimizer, _, _ = _optimizers(operator)
     changes, critic_opt = optimizer.update(grads, learner.critic_opt, learner.critic)
-    critic = optax.apply_updates(learner.critic, changes)
+    critic = _apply(learner.critic, changes)
     error = jnp.abs(values.mean(0) - target)
     anchors = batch.anchor.sum()
     metrics = {
@@ -180,7 +182,7 @@ def actor_step(
     (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.actor)
     _, optimizer, alpha_optimizer = _optimizers(operator)
     changes, actor_opt = optimizer.update(grads, learner.actor_opt, learner.actor)
-    actor = optax.apply_updates(learner.actor, changes)
+    actor = _apply(learner.actor, changes)
     eval_noise = jnp.zeros_like(batch.action)
     edited = operator.edit(actor, batch.state, batch.context, eval_noise, fixed.train_gain)
     metrics = {
@@ -198,7 +200,7 @@ def actor_step(
         slope = jax.grad(lambda x: temperature_loss(operator, x, entropy))(learner.log_alpha)
         change, alpha_opt = alpha_optimizer.update(slope, learner.alpha_opt, learner.log_alpha)
         floor = jnp.log(jnp.asarray(config.temperature_floor, jnp.float32))
-        log_alpha = jnp.maximum(optax.apply_updates(learner.log_alpha, change), floor)
+        log_alpha = jnp.maximum(_apply(learner.log_alpha, change), floor)
         learner = learner._replace(log_alpha=log_alpha, alpha_opt=alpha_opt)
     return learner, metrics
 
@@ -221,3 +223,7 @@ def _optimizers(
         network(config.actor_rate),
         optax.adam(config.temperature_rate),
     )
+
+
+def _apply(params: Any, changes: Any) -> Any:
+    return jax.tree.map(jnp.add, params, changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -96,7 +97,7 @@ def end_row(
     base: tuple[np.ndarray, int, bool] | None = None,
 ) -> Transition:
     made = row(episode, t, state, np.zeros(SPEC.action, np.float32), False, False, source, base)
-    return Transition(**{name: getattr(made, name) for name in made.__slots__} | {"end": True})
+    return replace(made, end=True)
 
 
 def run_episode(

@@ -1,0 +1,1 @@
+"""Policies that propose actions: trained on demonstrations, then frozen."""

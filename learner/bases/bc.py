@@ -1,15 +1,16 @@
-"""Behaviour cloning of chunks: a small network trained on demonstrations to its validation minimum."""
+"""Behaviour cloning of chunks: a small network, trained to its validation minimum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from handrail.errors import Error
 from learner.bases.protocol import Carry
@@ -33,8 +34,8 @@ def predict(action: int, weights: BCWeights, normaliser: Normaliser, state: jax.
     return jnp.clip(_raw(action, weights, normalise(normaliser, state)), -1.0, 1.0)
 
 
-def _raw(action: int, weights: BCWeights, scaled: jax.Array) -> jax.Array:
-    out = mlp(weights.params, scaled * weights.mask)
+def _raw(action: int, weights: BCWeights, scaled: ArrayLike) -> jax.Array:
+    out = mlp(weights.params, jnp.asarray(scaled) * weights.mask)
     return out.reshape(*out.shape[:-1], -1, action)
 
 
@@ -91,9 +92,9 @@ def chunks_of(
 
 
 class _Train(NamedTuple):
-    params: Params
+    params: Any
     opt: optax.OptState
-    ema: Params
+    ema: Any
     step: jax.Array
 
 
@@ -155,7 +156,7 @@ def fit_bc(
         while steps < config.train_multiple * minimum:
             train, chosen, train_loss, validation_loss = run(train, train_key)
             steps += config.evaluate_every
-        losses = {"train_loss": float(train_loss), "validation_loss": float(validation_loss)}
+            losses = {"train_loss": float(train_loss), "validation_loss": float(validation_loss)}
     summary = {
         "steps": float(steps if config.train_multiple > 1 else minimum),
         "minimum_step": float(minimum),
