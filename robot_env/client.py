@@ -147,6 +147,15 @@ class HostClient:
             return self._snapshot()
         return self._step_realtime(values)
 
+    def peek(self) -> Snapshot:
+        """Return the newest snapshot without asking for anything.
+
+        Raises:
+            DeviceLost: Not connected, or there is none.
+        """
+        self._connection()
+        return self._snapshot()
+
     def images(self) -> dict[str, np.ndarray]:
         """Return the task's camera images, name -> (H, W, 3) uint8."""
         if not self._segment.images:

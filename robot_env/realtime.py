@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from handrail.config import check
 
 _PR_SET_TIMERSLACK = 29
-_MCL_CURRENT_AND_FUTURE = 1 | 2
+_MCL = 1 | 2 | 4  # MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT: what was touched once stays
 _TIMER_ABSTIME = 1
 _LONGEST_LAG = 20  # [ticks] caught up at once; a longer stall is counted and left behind
 
@@ -60,7 +60,7 @@ def claim_rights(priority: int, core: int) -> list[str]:
             refused.append(
                 f"SCHED_FIFO {priority} (allow `rtprio {priority}` in /etc/security/limits.conf)"
             )
-    if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
+    if _libc.mlockall(_MCL) != 0:
         refused.append("locked memory (allow `memlock unlimited` in /etc/security/limits.conf)")
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     gc.collect()

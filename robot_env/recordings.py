@@ -92,7 +92,7 @@ class Recording:
             StorageError: Not a recording, damaged, or of a newer format.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 self.trace: np.ndarray = file["trace"]
                 self.wall: np.ndarray = file["wall"]
                 about = json.loads(str(file["about"]))
