@@ -1,0 +1,63 @@
+"""Caches outside the tree, slow tests last, and rows of metrics as a run writes them."""
+
+import math
+import random
+
+import pytest
+
+from handrail.caches import use_caches
+
+use_caches()  # before numba or jax is imported
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def metric_rows():
+    """Return rows like those of a whole run: 20 demonstrations, 2000 steps, an evaluation."""
+    rng = random.Random(0)
+    rows = []
+    clock = 0.0
+
+    def write(kind, **values):
+        rows.append({"kind": kind, "role": "actor", "time": round(clock, 3), **values})
+
+    write("phase", phase="record", env_steps=0)
+    for demo in range(20):
+        clock += 1.0
+        write("episode", phase="record", env_steps=0, success=True, length=60, demos=demo + 1)
+    write("phase", phase="base", env_steps=0)
+    for step in range(0, 1000, 200):
+        clock += 1.0
+        write("base", step=step, train_loss=0.5, validation_loss=0.1 + math.exp(-step / 500))
+    env_steps = 0
+    while env_steps < 2000:
+        phase = "collect" if env_steps < 200 else "warmup" if env_steps < 400 else "online"
+        taken_over = env_steps < 1000 and rng.random() < 0.4
+        env_steps += 40
+        clock += 1.0
+        write(
+            "actor", phase=phase, env_steps=env_steps, tick_us=25.0, tank_j=0.9, spool_depth=3,
+            steps_per_s=40.0, policy_version=env_steps // 25, connected=True,
+            authority="human" if taken_over else "policy",
+        )  # fmt: skip
+        write(
+            "learner", env_steps=env_steps, updates=2 * env_steps, updates_per_step=2.0,
+            q=env_steps / 2000, scale=0.5, phase=phase,
+        )  # fmt: skip
+        success = rng.random() < 0.4 + env_steps / 4000
+        write(
+            "episode", phase=phase, env_steps=env_steps, success=success, length=40,
+            autonomous=not taken_over, human_steps=10 if taken_over else 0,
+            takeovers=2 if taken_over else 0, **{"return": float(success)},
+        )  # fmt: skip
+    write("event", text="learner died (SIGKILL), started again")
+    write("phase", phase="evaluation", env_steps=env_steps)
+    for start in range(50):
+        for policy, share in (("policy", 0.9), ("base", 0.5), ("trivial/push", 0.1)):
+            clock += 0.5
+            success = (start % 10) < round(10 * share)
+            write("eval", policy=policy, start=start, env_steps=env_steps, success=success)
+    return rows
