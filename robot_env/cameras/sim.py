@@ -73,6 +73,8 @@ class SimCameras:
 
         self._model.vis.quality.offsamples = 4 if pretty else 0
         self._model.vis.quality.shadowsize = 4096 if pretty else 512
+        self._model.vis.quality.numslices = 28 if pretty else 16  # half the time of a small picture
+        self._model.vis.quality.numstacks = 16 if pretty else 8
         try:
             return mujoco.Renderer(self._model, height, width)
         except Exception as error:  # each GL backend raises its own kind
