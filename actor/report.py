@@ -153,11 +153,12 @@ def _shade_phases(axes: Axes, rows: list[Row], end: float, named: bool) -> None:
 def _phases(rows: list[Row], end: float) -> list[tuple[str, float, float]]:
     starts: list[tuple[str, float]] = []
     for r in rows:
-        name = phase_name(r.get("phase")) if r.get("kind") == "phase" else ""
+        name = phase_name(r.get("phase"))
         if name in TRAINING and name not in [n for n, _ in starts]:
             starts.append((name, float(r.get("env_steps") or 0)))
-    stops = [s for _, s in starts[1:]] + [end]
-    return [(n, a, b) for (n, a), b in zip(starts, stops, strict=True) if b > a]
+    stops = [start for _, start in starts[1:]]
+    spans = zip(starts, [*stops, end], strict=False)  # neither where there are no phases
+    return [(name, start, stop) for (name, start), stop in spans if stop > start]
 
 
 def _success(

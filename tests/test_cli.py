@@ -98,7 +98,7 @@ def test_out_folder_in_use_is_left_alone(tmp_path):
 
 def install(monkeypatch, run):
     module = types.ModuleType("a_command")
-    module.main = run
+    vars(module)["main"] = run
     monkeypatch.setitem(sys.modules, "a_command", module)
     monkeypatch.setitem(COMMANDS, "doctor", COMMANDS["doctor"]._replace(module="a_command"))
 

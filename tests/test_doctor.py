@@ -1,0 +1,135 @@
+"""The doctor: what it finds here, and what it says where something is missing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handrail.checks import install, links, machine, timing
+from handrail.checks.finding import FAIL, OK, ROLES, WARN, Finding
+from handrail.doctor import main, works
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def doctor(*arguments, before="", **environment):
+    program = (
+        f"import sys\n{before}\nfrom handrail.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, "doctor", *arguments],
+        capture_output=True, text=True, timeout=200, cwd=ROOT, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_roles_of_a_simulated_run_work_here():
+    done = doctor("--json")
+    report = json.loads(done.stdout)
+    failures = [f for f in report["findings"] if f["state"] == FAIL]
+    assert not failures
+    assert done.returncode == 0
+    assert report["roles"] == {"host": True, "actor": True, "learner": True, "sim": True}
+    names = {f["name"] for f in report["findings"]}
+    assert names >= {
+        "python", "packages", "core", "learn", "sim", "GL", "jax", "cores", "memory", "disk",
+        "fsync", "clock", "SCHED_FIFO", "locked memory", "kernel", "ZeroMQ ipc", "caches",
+    }  # fmt: skip
+
+
+def test_table_is_readable_without_a_terminal():
+    done = doctor("--role", "actor")
+    assert done.returncode == 0
+    assert "✓ actor" in done.stdout.replace("  ", " ")
+    assert "\x1b" not in done.stdout
+
+
+def test_only_what_concerns_the_role_is_asked():
+    names = {f["name"] for f in json.loads(doctor("--role", "actor", "--json").stdout)["findings"]}
+    assert not names & {"GL", "sim", "clock", "dev"}
+
+
+@pytest.mark.parametrize(
+    ("module", "role", "fix"),
+    [
+        ("mujoco", "sim", "[sim]'"),
+        ("jax", "learner", "[learn]'"),
+        ("hypothesis", "dev", "[dev]'"),
+        ("zmq", "host", "-m pip install"),
+        ("rich", "actor", "-m pip install"),
+    ],
+)
+def test_missing_package_fails_its_role_with_the_line_that_fixes_it(module, role, fix):
+    hide = f"""
+import importlib.abc
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+    done = doctor("--role", role, before=hide)
+    assert done.returncode == 1, done.stderr
+    assert f"missing: {module}" in done.stdout
+    assert fix in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_packages_from_two_folders_are_an_error(tmp_path):
+    (tmp_path / "controllers").mkdir()
+    (tmp_path / "controllers" / "__init__.py").write_text("")
+    before = f"sys.path.insert(0, {str(tmp_path)!r})"
+    done = doctor("--role", "actor", before=before)
+    assert done.returncode == 1
+    assert "from several folders" in done.stdout
+    assert str(tmp_path) in done.stdout
+
+
+def test_without_gl_the_sim_role_fails_and_names_the_libraries():
+    done = doctor("--role", "sim", MUJOCO_GL="osmesa", PYOPENGL_PLATFORM="nonsense")
+    if done.returncode == 0:
+        pytest.skip("this machine renders whatever the platform is called")
+    assert "apt-get install -y libegl1" in done.stdout
+
+
+def test_unknown_role_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--role", "cook"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'cook'" in capsys.readouterr().err
+
+
+def test_role_works_unless_something_of_its_own_fails():
+    findings = [
+        Finding("a", "x", FAIL, "", "", ("sim",)),
+        Finding("a", "y", WARN, "", "", ("host",)),
+    ]
+    assert not works(findings, "sim")
+    assert works(findings, "host")
+
+
+def test_folder_that_cannot_be_written_is_found():
+    found = {f.name: f.state for f in machine.resources(Path("/proc"))}
+    assert found["fsync"] == FAIL
+
+
+def test_clock_measures_lateness_of_every_wake_up():
+    late = timing.wake_ups(0.05)
+    assert len(late) == 50
+    assert min(late) >= 0.0
+    (finding,) = timing.clocks(0.05)
+    assert finding.state in (OK, WARN)
+
+
+def test_links_leave_nothing_behind():
+    before = set(Path("/dev/shm").iterdir())
+    assert {f.state for f in links.links()} == {OK}
+    assert set(Path("/dev/shm").iterdir()) == before
+
+
+def test_every_failure_comes_with_a_remedy():
+    for finding in [*install.packages(), *install.dependencies(), *machine.resources(ROOT)]:
+        assert set(finding.roles) <= set(ROLES)
+        assert finding.state != FAIL or finding.remedy
