@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from controllers.config import ControlConfig
-from learner.config import BaseConfig, LearnerConfig
-from learner.presets import learner_config
-from robot_env.robots.mujoco import MujocoConfig
 
+from controllers.config import ControlConfig
 from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
+from learner.config import BaseConfig, LearnerConfig
+from learner.presets import expand
+from robot_env.realtime import HostConfig
+from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 
@@ -52,6 +53,7 @@ class Config:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     operator: OperatorConfig = field(default_factory=OperatorConfig)
+    host: HostConfig = field(default_factory=HostConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -73,9 +75,11 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
     if preset is not None:
         table.setdefault("learner", {})["preset"] = preset
     config = parse_config(table)
-    if not options:
-        return config
-    return tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
+    if options:
+        config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
+    # the learner's phases are shares of the run's budget
+    learner = dataclasses.replace(config.learner, total_steps=config.run.steps)
+    return dataclasses.replace(config, learner=learner)
 
 
 def parse_config(table: dict[str, Any]) -> Config:
@@ -84,9 +88,7 @@ def parse_config(table: dict[str, Any]) -> Config:
     Raises:
         ConfigError: A bad key or value.
     """
-    learner = learner_config(table.get("learner", {}))
-    rest = {key: value for key, value in table.items() if key != "learner"}
-    return dataclasses.replace(from_dict(Config, rest), learner=learner)
+    return from_dict(Config, {**table, "learner": expand(table.get("learner", {}))})
 
 
 def find_config(name: str) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from learner.acting import Policy
-from learner.trainer import Trainer
-
 from actor.session import Progress
 from handrail.metrics import Metrics
 from handrail.transition import Transition
+from learner.acting import Policy
+from learner.ledger import Ledger
+from learner.server import report_of
 from learner.store import Store
+from learner.trainer import Trainer
 
 STORE_ROWS = 500  # rows kept back at most
 METRICS_STEPS = 250  # [steps], between rows about the learner
@@ -22,55 +23,56 @@ class InlineLink:
     def __init__(
         self,
         trainer: Trainer,
+        ledger: Ledger,
         metrics: Metrics,
         demos: int,
         publish_steps: int,
         store: Store | None = None,
     ) -> None:
         self._trainer = trainer
+        self._ledger = ledger
         self._metrics = metrics
         self._demos = demos
         self._publish_steps = publish_steps
         self._store = store
         self._unstored: list[Transition] = []
-        self._cursor = 0
         self._published = -1
         self._reported = 0
 
     def send(self, row: Transition) -> None:
         """Give the row to the trainer, and to the store once an episode."""
         self._trainer.add(row)
+        self._ledger.add(row)
         if self._store is not None:
             self._unstored.append(row)
             if row.end or len(self._unstored) >= STORE_ROWS:
                 self.flush()
 
-    def flush(self) -> int:
-        """Store what is not stored yet; return the cursor of the last row, 0 for none ever."""
+    def flush(self) -> None:
+        """Store what is not stored yet."""
         if self._store is not None and self._unstored:
-            self._cursor = self._store.put_rows("inline", self._unstored)
+            self._store.put_rows("inline", self._unstored)
             self._unstored = []
-        return self._cursor
 
     def progress(self) -> Progress:
         """Return what the trainer holds."""
-        t = self._trainer
-        return Progress(t.demos, t.env_steps, t.episodes)
+        held = self._ledger
+        return Progress(held.demos, held.env_steps, held.episodes)
 
     def refresh(self, policy: Policy) -> None:
         """Train as far as is due, then apply the weights if they are a publication apart."""
         trainer = self._trainer
-        if trainer.needs_base:
-            if trainer.demos < self._demos:
+        if not trainer.fitted:
+            if self._ledger.demos < self._demos:
                 return
-            trainer.fit_base(lambda **row: self._metrics.write("base", **row))
-        due = trainer.due()
-        values = trainer.advance(due) if due else {}
+            trainer.fit_base(lambda row: self._metrics.write("base", **row))
+        if trainer.due():
+            trainer.advance(trainer.due(), report=False)
         if self._published < 0 or trainer.env_steps - self._published >= self._publish_steps:
             self._publish(policy)
-        if values and trainer.env_steps - self._reported >= METRICS_STEPS:
+        if trainer.env_steps - self._reported >= METRICS_STEPS:
             self._reported = trainer.env_steps
-            self._metrics.write("learner", **trainer.report())
+            self._metrics.write("learner", **report_of(trainer))
 
     def may_step(self, env_steps: int) -> bool:
         """Return True: nothing is ever owed."""
@@ -82,12 +84,9 @@ class InlineLink:
 
     def settle(self, policy: Policy, env_steps: int) -> None:
         """Make every update due and apply the weights."""
-        due = self._trainer.due()
-        if due:
-            self._trainer.advance(due)
+        self._trainer.advance(self._trainer.due(), report=False)
         self._publish(policy)
 
     def _publish(self, policy: Policy) -> None:
-        policy.load_base(*self._trainer.base_packet())
         policy.load(*self._trainer.packet())
         self._published = self._trainer.env_steps

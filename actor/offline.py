@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from learner.acting import Policy
-from learner.checkpoint import Checkpoints
-from learner.trainer import Trainer
-from robot_env.host import HostCore
-
 from actor.config import Config
 from actor.inline import InlineLink
 from actor.session import Session, Stopped
 from handrail.metrics import Metrics
 from handrail.process import stop_on_signals
 from handrail.runs import Run
-from learner.restore import restore
+from learner.acting import Policy
+from learner.checkpoint import Checkpoints
+from learner.ledger import Ledger
+from learner.restore import checkpoint, restore
 from learner.store import Store
+from learner.trainer import Trainer
 from robot_env.env import RobotEnv
+from robot_env.host import HostCore
 from robot_env.tasks import make
 from robot_env.teleop.scripted import ScriptedOperator
 
@@ -37,9 +37,10 @@ def offline_session(
     trainer = Trainer(config.learner, config.base, task.spec, config.run.seed)
     store = Store(run.store, task.spec)
     checkpoints = Checkpoints(run.checkpoints)
-    cursor = restore(trainer, store, checkpoints)
+    ledger = Ledger()
+    restore(trainer, ledger, store, checkpoints)
     metrics = Metrics(run, "inline")
-    link = InlineLink(trainer, metrics, config.run.demos, config.run.publish_steps, store)
+    link = InlineLink(trainer, ledger, metrics, config.run.demos, config.run.publish_steps, store)
     host = HostCore(task, config.robot, config.control)
     person = None
     if config.operator.enabled:
@@ -60,10 +61,9 @@ def offline_session(
             trainer,
         )
     finally:
-        cursor = link.flush() or cursor
-        if not trainer.needs_base:
-            meta = {**trainer.checkpoint_meta(), "cursor": cursor}
-            checkpoints.save(trainer.updates, trainer.state_dict(), meta)
+        link.flush()
+        if trainer.fitted:
+            checkpoint(trainer, checkpoints)
         store.close()
         host.close()
         metrics.close()

@@ -9,10 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from handrail.transport import RequestClient, StreamSender, Subscriber
-from handrail.wire import Hello
-from learner.acting import Policy
-
 from actor.session import Progress, Stopped
 from handrail.codec import encode_row
 from handrail.errors import LinkTimeout
@@ -20,6 +16,9 @@ from handrail.runs import Run
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
 from handrail.transition import Transition
+from handrail.transport import RequestClient, StreamSender, Subscriber
+from handrail.wire import Hello
+from learner.acting import Policy
 
 PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
 
@@ -39,7 +38,7 @@ class Uplink:
         self._spec = spec
         self._stop = stop
         self._max_lead = max_lead
-        self._spool = Spool(run.spool)
+        self._spool = Spool(run.spool, actor=actor_id, task_hash=spec.hash)
         self._sender = StreamSender(
             run.endpoint("stream"),
             self._spool,
@@ -49,7 +48,8 @@ class Uplink:
         self._requests = RequestClient(run.endpoint("request"))
         self._journal = Journal(run.folder / "journal.txt") if journal else None
         self._trained = 0
-        self._base: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._base: tuple[dict[str, Any], Any] | None = None
+        self._newest: tuple[dict[str, Any], Any] | None = None
 
     def send(self, row: Transition) -> None:
         """Spool a row; it is sent, and forgotten once the learner's store has it."""
@@ -90,14 +90,16 @@ class Uplink:
 
     def refresh(self, policy: Policy) -> None:
         """Apply the newest base and weights, if there are newer ones."""
-        policy_message = self._weights.latest("policy")
-        base_message = self._weights.latest("base")
-        if base_message is not None:
-            policy.load_base(*base_message)
-        if policy_message is not None:
-            meta, arrays = policy_message
-            policy.load(meta, arrays)
-            self._trained = int(meta["trained_steps"])
+        self._base = self._weights.latest("base") or self._base
+        self._newest = self._weights.latest("policy") or self._newest
+        if self._base is None or self._newest is None:
+            return
+        meta, arrays = self._newest
+        if meta["base_version"] != self._base[0]["base_version"]:
+            return  # the base that these weights edit is still on its way
+        policy.load(meta, {**arrays, **self._base[1]})
+        self._trained = int(meta["trained_steps"])
+        self._newest = None
 
     def may_step(self, env_steps: int) -> bool:
         """Return whether the learner's training is within the allowed lead of these steps."""

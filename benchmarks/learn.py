@@ -178,15 +178,14 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 def base_of(run: Any, config: Any, session: Any, seed: int) -> list[Any]:
     """Train the base on the same demonstrations for a preset that doesn't use it; evaluate it."""
-    from learner.acting import Policy
-    from learner.presets import learner_config
-    from learner.trainer import Trainer
-
     from actor.drivers import PolicyDriver
     from actor.evaluate import evaluate
+    from learner.acting import Policy
+    from learner.presets import preset
     from learner.store import Store
+    from learner.trainer import Trainer
 
-    learner = learner_config({"preset": "resfit", "total_steps": config.learner.total_steps})
+    learner = preset("resfit", total_steps=config.learner.total_steps)
     trainer = Trainer(learner, config.base, session.task.spec, seed)
     session.link.flush()
     store = Store(run.store, session.task.spec, readonly=True)
@@ -194,9 +193,8 @@ def base_of(run: Any, config: Any, session: Any, seed: int) -> list[Any]:
         if row.source == 0:
             trainer.add(row)
     store.close()
-    trainer.fit_base(None)
+    trainer.fit_base()
     policy = Policy(session.task.spec, learner, config.base, seed)
-    policy.load_base(*trainer.base_packet())
     policy.load(*trainer.packet())
     driver = PolicyDriver(policy, "base", lambda: 1 << 30)
     return evaluate(session.env, {"base": driver}, range(FINAL_EPISODES), seed)["base"]

@@ -17,7 +17,10 @@ _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 def init_mlp(
     key: jax.Array, inputs: int, hidden: Sequence[int], outputs: int, last_gain: float = 1.0
 ) -> Params:
-    """Return weights for `mlp`: orthogonal hidden layers, LayerNorm at identity.
+    """Return weights for `mlp`: Glorot-uniform kernels, LayerNorm at identity.
+
+    Not orthogonal ones: two of jax's QR decompositions at once, each waiting for the same two
+    worker threads, hang for ever on a machine with two cores.
 
     Args:
         key: Random key.
@@ -29,20 +32,24 @@ def init_mlp(
     params: Params = {}
     sizes = [inputs, *hidden]
     keys = jax.random.split(key, len(hidden) + 1)
-    orthogonal = jax.nn.initializers.orthogonal
     for i, (a, b) in enumerate(pairwise(sizes)):
-        params[f"w{i}"] = orthogonal(2.0**0.5)(keys[i], (a, b), jnp.float32)
+        params[f"w{i}"] = _glorot(keys[i], (a, b), 1.0)
         params[f"b{i}"] = jnp.zeros(b, jnp.float32)
         params[f"scale{i}"] = jnp.ones(b, jnp.float32)
         params[f"shift{i}"] = jnp.zeros(b, jnp.float32)
     shape = (sizes[-1], outputs)
     params["w_out"] = (
-        orthogonal(last_gain)(keys[-1], shape, jnp.float32)
+        _glorot(keys[-1], shape, last_gain)
         if last_gain > 0
         else jnp.zeros(shape, jnp.float32)
     )
     params["b_out"] = jnp.zeros(outputs, jnp.float32)
     return params
+
+
+def _glorot(key: jax.Array, shape: tuple[int, int], gain: float) -> jax.Array:
+    bound = gain * (6.0 / (shape[0] + shape[1])) ** 0.5
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
 
 def init_ensemble(

@@ -1,13 +1,18 @@
-"""Bring a trainer back to where its store and its newest checkpoint left it."""
+"""Keep a trainer in checkpoints, and bring it back to where store and checkpoint left it."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from handrail.config import to_dict
+from handrail.errors import CheckpointError
 from learner.checkpoint import Checkpoints
+from learner.ledger import Ledger
 from learner.store import Store
 from learner.trainer import Trainer
 
 
-def restore(trainer: Trainer, store: Store, checkpoints: Checkpoints) -> int:
+def restore(trainer: Trainer, ledger: Ledger, store: Store, checkpoints: Checkpoints) -> None:
     """Feed a new trainer the stored rows and, at the right row, the checkpoint's state.
 
     The rows before the checkpoint rebuild the replay; those after it are new to the trainer, as if
@@ -15,23 +20,39 @@ def restore(trainer: Trainer, store: Store, checkpoints: Checkpoints) -> int:
 
     Args:
         trainer: Fresh, of the run's config.
+        ledger: Empty; counts the rows.
         store: The run's rows.
         checkpoints: The run's checkpoints; there may be none.
-
-    Returns:
-        Cursor of the last row that the trainer has seen, 0 for none.
 
     Raises:
         CheckpointError: The checkpoint is damaged, of another config, or ahead of the store.
         StorageError: A stored row is damaged.
     """
-    found = checkpoints.latest()
-    cursor = 0
-    for cursor, row in store.rows(after=0):
+    state = checkpoints.load() if checkpoints.names() else None
+    for _, row in store.rows(after=0):
         trainer.add(row)
-        if found is not None and cursor == int(found.meta["cursor"]):
-            trainer.load_state_dict(found.arrays, found.meta)
-            found = None
-    if found is not None:
-        trainer.refuse_orphan(found.meta, cursor)
-    return cursor
+        ledger.add(row)
+        if state is not None and trainer.rows == state["meta"]["cursor"]:
+            trainer.load_state_dict(state)
+            state = None
+    if state is not None:
+        raise CheckpointError(
+            f"the newest checkpoint in {checkpoints.folder} was written after "
+            f"{state['meta']['cursor']} rows, but the store holds {trainer.rows}: it is not this "
+            f"run's store, or an older copy of it"
+        )
+
+
+def checkpoint(trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Write everything that a resumed run and `load_policy` need.
+
+    Raises:
+        StorageError: The disk refused; older checkpoints are unharmed.
+    """
+    state = trainer.state_dict()
+    described: dict[str, Any] = {
+        "spec": to_dict(trainer.spec),
+        "learner": to_dict(trainer.config),
+        "base": to_dict(trainer.base_config),
+    }
+    checkpoints.save({"meta": {**state["meta"], "config": described}, "arrays": state["arrays"]})

@@ -14,18 +14,18 @@ import threading
 import time
 from typing import Any
 
-from handrail.transport import Broadcaster, RequestServer, StreamReceiver
-from learner.checkpoint import Checkpoints
-from learner.config import BaseConfig
-from learner.presets import learner_config
-from learner.trainer import Trainer
-
 from handrail.config import from_dict
 from handrail.metrics import Metrics
 from handrail.runs import Run
 from handrail.spec import EnvSpec
-from learner.restore import restore
+from handrail.transport import Broadcaster, RequestServer, StreamReceiver
+from learner.checkpoint import Checkpoints
+from learner.config import BaseConfig, LearnerConfig
+from learner.ledger import Ledger
+from learner.packet import split_base
+from learner.restore import checkpoint, restore
 from learner.store import Store
+from learner.trainer import Trainer
 
 log = logging.getLogger("learner")
 
@@ -33,35 +33,31 @@ STATUS_PERIOD = 1.0  # [s], between rows of metrics
 CHECKPOINT_PERIOD = 30.0  # [s]
 PUBLISH_PERIOD = 0.1  # [s], between publications while the actors wait for none
 IDLE_WAIT = 0.02  # [s], how long to wait for rows when no update is due
+SLICE = 10  # compiled calls between looks at sockets, so that nobody waits long
 
 
 class Server:
     """Owns the trainer, the store, the sockets and the checkpoints of one run."""
 
     def __init__(self, run: Run, config: dict[str, Any], spec: EnvSpec) -> None:
-        self.metrics = Metrics(run, "learner")
-        plan = config.get("run", {})
+        plan = config["run"]
         self.demos = int(plan["demos"])
         self.publish_steps = int(plan["publish_steps"])
-        self.learner_config = learner_config(config.get("learner", {}))
-        self.trainer = Trainer(
-            self.learner_config,
-            from_dict(BaseConfig, config.get("base", {}), "base"),
-            spec,
-            int(plan["seed"]),
-        )
-        self.store = Store(run.store, spec)
+        self.config = from_dict(LearnerConfig, config.get("learner", {}), "learner")
+        base = from_dict(BaseConfig, config.get("base", {}), "base")
+        self.metrics = Metrics(run, "learner")
+        self.trainer = Trainer(self.config, base, spec, int(plan["seed"]))
+        self.ledger = Ledger()
         self.checkpoints = Checkpoints(run.checkpoints)
-        self.cursor = restore(self.trainer, self.store, self.checkpoints)
-        if self.cursor:
-            log.info("back at row %d, update %d", self.cursor, self.trainer.updates)
+        self.store = Store(run.store, spec)
+        restore(self.trainer, self.ledger, self.store, self.checkpoints)
+        if self.ledger.rows:
+            log.info("back at row %d, update %d", self.ledger.rows, self.trainer.updates)
         self.receiver = StreamReceiver(run.endpoint("stream"), self.store, spec)
         self.broadcast = Broadcaster(run.endpoint("broadcast"))
-        self.requests = RequestServer(
-            run.endpoint("request"),
-            {"status": self._status, "checkpoint": self._checkpoint_on_request},
-        )
-        self._published_updates = -1
+        handlers = {"status": self._status, "checkpoint": self._checkpoint_on_request}
+        self.requests = RequestServer(run.endpoint("request"), handlers)
+        self._base_published = -1
         self._published_steps = -1
         self._publish_time = 0.0
         self._status_time = 0.0
@@ -69,22 +65,22 @@ class Server:
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop, then take what is on the way and write a checkpoint."""
-        if not self.trainer.needs_base:
-            self._publish_base()
+        if self.trainer.fitted:
+            self._publish()
         while not stop.is_set():
             self.requests.poll()
             self._ingest(0.0 if self.trainer.due() else IDLE_WAIT)
-            if self.trainer.needs_base:
-                if self.trainer.demos >= self.demos:
+            if not self.trainer.fitted:
+                if self.ledger.demos >= self.demos:
                     self._fit_base()
                 continue
-            due = self.trainer.due()
-            if due:
-                self.trainer.advance(min(due, self.learner_config.utd * self.publish_steps))
+            if self.trainer.due():
+                limit = SLICE * self.config.actor_every
+                self.trainer.advance(limit, report=False)
             self._publish_if_due()
             self._report_if_due()
         self._ingest(0.0)
-        self.checkpoint()
+        self._checkpoint()
 
     def close(self) -> None:
         """Close sockets and files."""
@@ -94,69 +90,74 @@ class Server:
         self.store.close()
         self.metrics.close()
 
-    def checkpoint(self) -> None:
-        """Write everything that a resumed run needs to go on as if nothing had happened."""
-        if self.trainer.needs_base:
-            return
-        self.checkpoints.save(
-            self.trainer.updates,
-            self.trainer.state_dict(),
-            {**self.trainer.checkpoint_meta(), "cursor": self.cursor},
-        )
-        self._checkpoint_time = time.monotonic()
-
     def _ingest(self, timeout: float) -> None:
-        for cursor, row in self.receiver.poll(timeout):
+        for _, row in self.receiver.poll(timeout):
             self.trainer.add(row)
-            self.cursor = cursor
+            self.ledger.add(row)
 
     def _fit_base(self) -> None:
-        log.info("training the base on %d demonstrations", self.trainer.demos)
-        self.metrics.write("phase", phase="base", env_steps=self.trainer.env_steps)
-        summary = self.trainer.fit_base(lambda **row: self.metrics.write("base", **row))
+        log.info("training the base on %d demonstrations", self.ledger.demos)
+        summary = self.trainer.fit_base(lambda row: self.metrics.write("base", **row))
         log.info("base trained: %s", summary)
-        self.checkpoint()
-        self._publish_base()
-
-    def _publish_base(self) -> None:
-        self.broadcast.publish("base", *self.trainer.base_packet())
+        self._checkpoint()
         self._publish()
 
     def _publish_if_due(self) -> None:
         steps = self._trained_steps()
+        waited = time.monotonic() - self._publish_time
         if steps - self._published_steps >= self.publish_steps or (
-            steps != self._published_steps
-            and time.monotonic() - self._publish_time > PUBLISH_PERIOD
+            steps != self._published_steps and waited > PUBLISH_PERIOD
         ):
             self._publish()
 
     def _publish(self) -> None:
         meta, arrays = self.trainer.packet()
+        base, rest = split_base(arrays)
+        if meta["base_version"] != self._base_published:
+            self.broadcast.publish("base", {"base_version": meta["base_version"]}, base)
+            self._base_published = meta["base_version"]
         steps = self._trained_steps()
-        self.broadcast.publish("policy", {**meta, "trained_steps": steps}, arrays)
+        self.broadcast.publish("policy", {**meta, "trained_steps": steps}, rest)
         self._published_steps, self._publish_time = steps, time.monotonic()
 
     def _trained_steps(self) -> int:
-        owed = math.ceil(self.trainer.due() / self.learner_config.utd)
-        return self.trainer.env_steps - owed
+        return self.trainer.env_steps - math.ceil(self.trainer.due() / self.config.utd)
 
     def _report_if_due(self) -> None:
         now = time.monotonic()
         if now - self._status_time >= STATUS_PERIOD:
             self._status_time = now
-            self.metrics.write("learner", store_rows=self.cursor, **self.trainer.report())
+            self.metrics.write("learner", **report_of(self.trainer))
         if now - self._checkpoint_time >= CHECKPOINT_PERIOD:
-            self.checkpoint()
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        if self.trainer.fitted:
+            checkpoint(self.trainer, self.checkpoints)
+        self._checkpoint_time = time.monotonic()
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        held = self.ledger
         return {
-            "demos": self.trainer.demos,
-            "env_steps": self.trainer.env_steps,
-            "episodes": self.trainer.episodes,
+            "demos": held.demos,
+            "env_steps": held.env_steps,
+            "episodes": held.episodes,
+            "rows": held.rows,
             "updates": self.trainer.updates,
-            "rows": self.cursor,
         }
 
     def _checkpoint_on_request(self, _: dict[str, Any]) -> dict[str, Any]:
-        self.checkpoint()
+        self._checkpoint()
         return {"updates": self.trainer.updates}
+
+
+def report_of(trainer: Trainer) -> dict[str, Any]:
+    """Return a row of metrics about a trainer."""
+    return {
+        "env_steps": trainer.env_steps,
+        "updates": trainer.updates,
+        "phase": trainer.phase,
+        "store_rows": trainer.rows,
+        "version": trainer.version,
+        **trainer.metrics(),
+    }

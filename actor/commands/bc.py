@@ -21,15 +21,16 @@ def main(argv: list[str]) -> int:
     from handrail.runs import locked
 
     run, config = existing(options.run)
-    with locked(run), offline_session(run, config) as (_, trainer):
-        if not trainer.needs_base:
+    with locked(run), offline_session(run, config) as (session, trainer):
+        if trainer.fitted:
             raise RunFolderError(f"{run.folder} already has a base; record into a new run folder")
-        if trainer.demos < 2:
+        demos = session.link.progress().demos
+        if demos < 2:
             raise RunFolderError(
-                f"{run.folder} holds {trainer.demos} demonstrations, the base needs 2 or more; "
+                f"{run.folder} holds {demos} demonstrations, the base needs 2 or more; "
                 f"first: handrail record --run {run.folder}"
             )
-        summary = trainer.fit_base(lambda **row: say(_line(row)))
+        summary = trainer.fit_base(lambda row: say(_line(row)))
         say("base trained: " + ", ".join(f"{k} {v:.4g}" for k, v in summary.items()))
         say(f"next: handrail eval {run.folder} or handrail train --resume {run.folder}")
     return 0

@@ -21,14 +21,13 @@ def main(argv: list[str]) -> int:
     if options.episodes < 1:
         arguments.error(f"--episodes must be 1 or more, got {options.episodes}")
 
-    from actor.report import wilson
-    from learner.acting import load_policy
-    from robot_env.host import HostCore
-
     from actor.commands.folder import existing
     from actor.evaluate import drivers_of, evaluate
     from actor.film import film
+    from actor.report import wilson
+    from learner.acting import load_policy
     from robot_env.env import RobotEnv
+    from robot_env.host import HostCore
     from robot_env.tasks import make
 
     run, config = existing(options.run)

@@ -28,9 +28,12 @@ def main(argv: list[str]) -> int:
     else:
         run, config = new(options.task, overrides, options.out, "record")
     wanted = options.episodes or config.run.demos
-    with locked(run), offline_session(run, config) as (session, trainer):
-        session.record(wanted - trainer.demos)
-        say(f"{trainer.demos} demonstrations in {run.folder}; next: handrail bc {run.folder}")
+    with locked(run), offline_session(run, config) as (session, _):
+        session.episode = session.link.progress().episodes
+        session.record(wanted - session.link.progress().demos)
+        say(
+            f"{session.link.progress().demos} demonstrations in {run.folder}; next: handrail bc {run.folder}"
+        )
     return 0
 
 

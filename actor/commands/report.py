@@ -16,9 +16,8 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("run", type=Path, help="run folder")
     options = arguments.parse_args(argv)
 
-    from actor.report import summarise, write_report
-
     from actor.commands.folder import existing
+    from actor.report import summarise, write_report
     from handrail.runs import write_atomic
 
     run, _ = existing(options.run)
