@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _BEAT = 0.004  # [s], between heartbeats
 _RETRY = 0.02  # [s], between attempts to connect
+_PAUSE = 5e-4  # [s], before another look at a block that is being written
 _STALE = 1.0  # [s], real time: a snapshot this old means that the host hangs
 
 
@@ -312,9 +313,11 @@ class HostClient:
         return Snapshot.unpack(self._read(self._segment.snapshot))
 
     def _read(self, block: Block) -> np.ndarray:
-        found = block.read()
-        if found is None:
-            self._lose("it died in the middle of a write")
+        end = time.monotonic() + _STALE
+        while (found := block.read()) is None:  # the host may be off its core in mid-write
+            if time.monotonic() > end:
+                self._lose("it died or hangs in the middle of a write")
+            time.sleep(_PAUSE)
         return found[1]
 
     def _lose(self, why: str) -> NoReturn:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
 
 from controllers.robot import Fault, Mode, Request, Snapshot
 from handrail.errors import DeviceLost, Error, ProtocolMismatch
@@ -23,7 +22,7 @@ from robot_env import doorbell
 from robot_env.door import Door, Session
 from robot_env.host import HostCore
 from robot_env.realtime import HostConfig, Metronome, claim_rights
-from robot_env.serve import answer, picture_size, read_request
+from robot_env.serve import answer, parse_request, picture_size
 
 log = logging.getLogger("host")
 
@@ -99,12 +98,14 @@ class LiveServer:
         session = self._session
         if session is None:
             return None
-        sequence = session.segment.request.sequence
-        if sequence == self._seen or sequence & 1:
+        if session.segment.request.sequence == self._seen:
             return None
-        self._seen = sequence
+        found = session.segment.request.read()
+        if found is None:  # half written: the next tick looks again
+            return None
+        self._seen, values = found
         try:
-            request = read_request(self._core, session)
+            request = parse_request(self._core, values)
             self._core.admit(request)
         except Error as error:
             if session.segment.refused == 0:
@@ -236,6 +237,9 @@ class _Aside:
             self._work.put(lambda: self._answer(session, lambda: session.done(_path(take()))))
             return
         picture = picture_size(payload) if kind == doorbell.RENDER else None
+        # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
+        from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
+
         model, data = self._core.robot.model, self._core.robot.data
         if self._mirror is None:
             self._mirror = MjData(model)

@@ -13,7 +13,7 @@ from handrail.config import check
 _PR_SET_TIMERSLACK = 29
 _MCL = 1 | 2 | 4  # MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT: what was touched once stays
 _TIMER_ABSTIME = 1
-_LONGEST_LAG = 20  # [ticks] caught up at once; a longer stall is counted and left behind
+_LONGEST_LAG = 100  # [ticks] caught up at once; a longer stall is counted and left behind
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -94,7 +94,7 @@ class Metronome:
     def wait(self) -> int:
         """Sleep until the next deadline and return how many periods are due, at least 1.
 
-        More than one are due after a stall; a stall of more than 20 is left behind but for those.
+        More than one are due after a stall; of a stall of more than 100 the rest is left behind.
         """
         self._time.tv_sec, self._time.tv_nsec = divmod(self._next, 1_000_000_000)
         while (

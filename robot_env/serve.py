@@ -48,6 +48,7 @@ class LockstepServer:
         self._stop, self._wake = stop, wake
         self._after = after_tick or (lambda: None)
         self._session: Session | None = None
+        self._refused_before = 0  # requests of earlier clients that were refused
         self._poller = select.poll()
         for source in (wake, door.socket):
             self._poller.register(source, select.POLLIN)
@@ -78,7 +79,7 @@ class LockstepServer:
 
         session = self._door.accept(self._session, make)
         if session is not None:
-            self._session = session
+            self._session, self._refused_before = session, self._core.refused
             self._core.cut("a new client has to begin an episode")
             self._poller.register(session.conn, select.POLLIN)
 
@@ -93,7 +94,7 @@ class LockstepServer:
             try:
                 self._do(session, kind, payload)
             except Error as error:
-                session.segment.refused = self._core.refused
+                session.segment.refused = self._core.refused - self._refused_before
                 session.refuse(error)
         except ProtocolMismatch as error:
             log.warning("process %d: %s; hung up", session.pid, error)
@@ -141,9 +142,22 @@ def read_request(core: HostCore, session: Session) -> Request:
     found = session.segment.request.read()
     if found is None:
         core.refuse("the doorbell rang, but no whole request lies in shared memory")
-    if not np.isfinite(found[1]).all():
-        core.refuse(f"every value must be finite, got {found[1]}")
-    return Request.unpack(found[1])
+    return parse_request(core, found[1])
+
+
+def parse_request(core: HostCore, values: np.ndarray) -> Request:
+    """Return the request that a client wrote.
+
+    Args:
+        core: Counts what is refused.
+        values: (REQUEST_SIZE,) float64.
+
+    Raises:
+        ProtocolMismatch: It isn't made of numbers; it is counted.
+    """
+    if not np.isfinite(values).all():
+        core.refuse(f"every value must be finite, got {values}")
+    return Request.unpack(values)
 
 
 def answer(core: HostCore, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
