@@ -43,11 +43,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[all]"
+	@echo "installing what running needs into $(VENV); the first time takes a minute or two"
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[all]"
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
+	@echo "installing what development needs into $(VENV); the first time takes a minute or two"
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@ $(RUN_STAMP)
 
 constraints:  ## Resolve every dependency afresh and write constraints.txt.
