@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             door.close()
     except Error as error:
         log.error("%s", error)
-        return 1
+        return 2
     except KeyboardInterrupt:  # while compiling; the arm has not moved yet
         return 130
     return 0

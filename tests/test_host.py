@@ -350,7 +350,7 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(tmp_path):
             timeout=120,
             check=False,
         )
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert wanted in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert sorted(tmp_path.rglob("*")) == before
@@ -359,7 +359,7 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(tmp_path):
 def test_a_second_host_of_a_run_is_refused(run, host, client):
     second = start_host(run)
     _, log = second.communicate(timeout=60)
-    assert second.returncode == 1
+    assert second.returncode == 2
     assert "another robot host" in log
     client.reset(0)
 
