@@ -38,8 +38,9 @@ def init_mlp(
         params[f"scale{i}"] = jnp.ones(b, jnp.float32)
         params[f"shift{i}"] = jnp.zeros(b, jnp.float32)
     shape = (sizes[-1], outputs)
-    zero = jnp.zeros(shape, jnp.float32)
-    params["w_out"] = last_gain * glorot(keys[-1], shape, jnp.float32) if last_gain else zero
+    params["w_out"] = (
+        _glorot(keys[-1], shape, last_gain) if last_gain > 0 else jnp.zeros(shape, jnp.float32)
+    )
     params["b_out"] = jnp.zeros(outputs, jnp.float32)
     return params
 
