@@ -15,6 +15,7 @@ from actor.live_state import (
     WINDOW,
     LiveState,
     Plan,
+    compiling,
     history,
     intervention_rate,
     mean_return,
@@ -84,7 +85,9 @@ def line(state: LiveState, plan: Plan, now: float) -> str:
             f"interventions {_percent(intervention_rate(state))}",
             f"return {_figure(mean_return(state), 2)}",
             f"Q {_figure(state.learner.get('q'), 2)}",
-            f"updates/step {_figure(state.learner.get('updates_per_step'), 2)}",
+            "compiling"
+            if compiling(state)
+            else f"updates/step {_figure(state.learner.get('updates_per_step'), 2)}",
             f"tick {_figure(state.actor.get('tick_us'), 0)} us",
             f"spool {_count(state.actor.get('spool_depth'))}",
         ]
@@ -137,7 +140,7 @@ def _waiting(state: LiveState) -> str:
     if state.note:
         return f"{state.note} …"
     return {
-        "": "starting the processes …",
+        "": "starting; the first time, compiling takes a minute",
         "record": "recording demonstrations",
         "base": "training the base policy",
     }.get(state.phase, "the first episode is under way")
@@ -182,8 +185,13 @@ def _learning(state: LiveState, now: float) -> RenderableType:
     table.add_row("return", _value(_figure(mean_return(state), 2), f"last {span}"))
     table.add_row("Q", _value(_figure(learner.get("q"), 2)))
     made = _count(learner.get("updates"))
-    table.add_row("updates", _value(_figure(learner.get("updates_per_step"), 2), "per step", made))
-    table.add_row("scale", _value(_figure(learner.get("scale"), 2), "of the edit"))
+    table.add_row(
+        "updates",
+        _value("compiling …")
+        if compiling(state)
+        else _value(_figure(learner.get("updates_per_step"), 2), "per step", made),
+    )
+    table.add_row("gain", _value(_figure(learner.get("gain"), 2), "of the edit"))
     if state.phase == "base" and state.base:
         loss = _figure(state.base.get("validation_loss"), 4)
         table.add_row("base", _value(loss, "validation loss"))

@@ -110,6 +110,11 @@ def history(state: LiveState, points: int) -> list[float]:
     return [moving[(i + 1) * len(moving) // points - 1] for i in range(points)]
 
 
+def compiling(state: LiveState) -> bool:
+    """Return whether the learner's first update is awaited, which is when it is compiled."""
+    return state.phase in ("warm-up", "online") and not state.learner.get("updates")
+
+
 def progress(state: LiveState, plan: Plan) -> tuple[int, int, str] | None:
     """Return how far the phase is: done, total, unit; None where nobody can know."""
     if state.phase == "record":

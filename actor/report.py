@@ -10,6 +10,7 @@ import numpy as np
 
 from actor.live_state import TRAINING, WINDOW, phase_name
 from actor.summary import (
+    ACTING,
     Row,
     evaluations,
     read_rows,
@@ -83,6 +84,7 @@ def draw(rows: list[Row], summary: dict[str, Any]) -> Figure:
         _curve(panels[1], "return", BLUE, *_returns(episodes))
         _curve(panels[2], "Q of the acting policy", VIOLET, *_values(rows))
         panels[1].set_xlabel("training steps", color=GREY, fontsize=8)
+        _at_least(panels[1], 0.0, 1.0)
         panels[0].set_ylim(0, max(0.1, panels[0].get_ylim()[1]))
         panels[0].yaxis.set_major_formatter(_percent_axis())
         panels[0].text(
@@ -153,7 +155,7 @@ def _shade_phases(axes: Axes, rows: list[Row], end: float, named: bool) -> None:
 def _phases(rows: list[Row], end: float) -> list[tuple[str, float, float]]:
     starts: list[tuple[str, float]] = []
     for r in rows:
-        name = phase_name(r.get("phase"))
+        name = phase_name(r.get("phase")) if r.get("kind") in ACTING else ""
         if name in TRAINING and name not in [n for n, _ in starts]:
             starts.append((name, float(r.get("env_steps") or 0)))
     stops = [start for _, start in starts[1:]]
@@ -235,12 +237,18 @@ def _values(rows: list[Row]) -> tuple[list[float], np.ndarray]:
 
 def _curve(axes: Axes, name: str, colour: str, steps: list[float], values: np.ndarray) -> None:
     _heading(axes, name)
-    axes.locator_params(axis="y", nbins=4)
+    axes.locator_params(axis="y", nbins=4, steps=[1, 2, 5, 10])
     if steps:
         axes.plot(steps, values, color=colour, linewidth=1.6, solid_capstyle="round")
     else:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing yet", ha="center", color=GREY, transform=axes.transAxes)
+
+
+def _at_least(axes: Axes, low: float, high: float) -> None:
+    margin = 0.04 * (high - low)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, low - margin), max(top, high + margin))
 
 
 def _heading(axes: Axes, text: str, pad: float = 8) -> None:

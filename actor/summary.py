@@ -13,6 +13,7 @@ from handrail.errors import RunFolderError
 from handrail.runs import read_metrics
 
 Row = dict[str, Any]
+ACTING = ("phase", "actor", "episode")  # kinds of rows whose phase is the arm's, not the learner's
 
 
 def summarise(run_folder: Path) -> dict[str, Any]:
@@ -38,7 +39,6 @@ def summarise(run_folder: Path) -> dict[str, Any]:
     low, high = wilson(wins, total) if total else (None, None)
     trivial = [_share(r) for name, r in results.items() if name.startswith("trivial")]
     training = training_episodes(rows)
-    times = [_time(r) for r in rows if phase_name(r.get("phase")) in TRAINING]
     return {
         "task": config.get("task", {}).get("name"),
         "preset": config.get("learner", {}).get("preset"),
@@ -53,7 +53,7 @@ def summarise(run_folder: Path) -> dict[str, Any]:
         "train_episodes": len(training),
         "interventions": sum(takeovers(r) for r in training),
         "updates": max((int(r.get("updates") or 0) for r in rows), default=0),
-        "train_s": max(times, default=max(map(_time, rows), default=0.0)),
+        "train_s": training_time(rows),
     }
 
 
@@ -96,6 +96,15 @@ def training_episodes(rows: list[Row]) -> list[Row]:
     return [
         r for r in rows if r.get("kind") == "episode" and phase_name(r.get("phase")) in TRAINING
     ]
+
+
+def training_time(rows: list[Row]) -> float:
+    """Return when training ended on the run's clock, [s]; where it hasn't, the newest time."""
+    named = [(_time(r), phase_name(r.get("phase"))) for r in rows if r.get("kind") in ACTING]
+    trained = max((time for time, phase in named if phase in TRAINING), default=None)
+    if trained is None:
+        return max(map(_time, rows), default=0.0)
+    return min((t for t, phase in named if phase == "evaluation" and t >= trained), default=trained)
 
 
 def takeovers(episode: Row) -> int:

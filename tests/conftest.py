@@ -22,7 +22,8 @@ def metric_rows():
     clock = 0.0
 
     def write(kind, **values):
-        rows.append({"kind": kind, "role": "actor", "time": round(clock, 3), **values})
+        role = "learner" if kind in ("learner", "base") else "actor"
+        rows.append({"kind": kind, "role": role, "time": round(clock, 3), **values})
 
     write("phase", phase="record", env_steps=0)
     for demo in range(20):
@@ -45,7 +46,7 @@ def metric_rows():
         )  # fmt: skip
         write(
             "learner", env_steps=env_steps, updates=2 * env_steps, updates_per_step=2.0,
-            q=env_steps / 2000, scale=0.5, phase=phase,
+            q=env_steps / 2000, gain=0.5, phase=phase,
         )  # fmt: skip
         success = rng.random() < 0.4 + env_steps / 4000
         write(
