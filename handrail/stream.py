@@ -224,6 +224,8 @@ class StreamSender:
         if room_rows <= 0 or room_bytes <= 0:
             return False
         max_rows = min(room_rows, self._batch[0])
+        # An ack of rows sent before a reconnection may come after the welcome.
+        self._cursor = max(self._cursor, self._spool.acknowledged())
         rows = self._spool.read(self._cursor, max_rows, min(room_bytes, self._batch[1]))
         if not rows:
             return False
