@@ -20,18 +20,20 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled control code: `HANDRAIL_CACHE`, else the user's cache."""
-    base = os.environ.get("HANDRAIL_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    root = Path(base) if base else Path.home() / ".cache"
+    """Return the folder for compiled control code, one per version of the code.
+
+    Below `NUMBA_CACHE_DIR`, else `HANDRAIL_CACHE`, else the user's cache folder.
+    """
+    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("HANDRAIL_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     text = hashlib.sha256(numba.__version__.encode())
     for folder in ("controllers", "robot_env/robots"):
         for path in sorted((_ROOT / folder).glob("*.py")):
             text.update(path.name.encode() + path.read_bytes())
-    return root / "handrail" / f"numba-{text.hexdigest()[:12]}"
+    return Path(given or Path(home) / "handrail" / "numba") / f"control-{text.hexdigest()[:12]}"
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
+numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 
 def kernel(function: F) -> F:

@@ -121,13 +121,12 @@ def bound_torque(torque: np.ndarray, held: np.ndarray, rate: float) -> bool:
     """
     acted = False
     for i in range(7):
-        low = max(-TORQUE_MAX[i], held[i] - rate)
-        high = min(TORQUE_MAX[i], held[i] + rate)
+        limit = TORQUE_MAX[i]
+        here = max(-limit, min(limit, held[i]))  # no arm holds more than it can give
+        low, high = max(-limit, here - rate), min(limit, here + rate)
         wished = torque[i]
         if not math.isfinite(wished):
             wished = 0.0
-        if low > high:  # held is beyond the limit: come back as fast as the rate allows
-            low = high = held[i] + math.copysign(rate, -held[i])
         torque[i] = min(max(wished, low), high)
         acted = acted or torque[i] != wished
     return acted

@@ -1,5 +1,6 @@
 """The controller's own kinematics are the simulator's, and so the arm's."""
 
+# pyright: reportAttributeAccessIssue=false
 import mujoco
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_jacobian_is_the_derivative_of_the_pose():
 def test_log_undoes_exp_and_does_not_care_about_the_quaternions_sign(v):
     q = exp(v)
     assert np.array(log(q)) == pytest.approx(np.array(v), abs=1e-9)
-    assert np.array(log(tuple(-x for x in q))) == pytest.approx(np.array(v), abs=1e-9)
+    assert np.array(log((-q[0], -q[1], -q[2], -q[3]))) == pytest.approx(np.array(v), abs=1e-9)
     assert np.linalg.norm(multiply(q, q)) == pytest.approx(1.0)
 
 

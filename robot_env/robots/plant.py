@@ -114,7 +114,8 @@ def read(
     for k in range(49):
         index = inertia_at[k]
         reading[R.mass + k] = inertia[index] if index >= 0 else 0.0
-    fx, fy, fz = contact[0], contact[1], contact[2]
+    # the sensor gives what the hand does to the rest
+    fx, fy, fz = -contact[0], -contact[1], -contact[2]
     rx, ry, rz = contact[6], contact[7], contact[8]
     if fx != 0.0 or fy != 0.0 or fz != 0.0:
         rx, ry, rz = rx - state[S.pose], ry - state[S.pose + 1], rz - state[S.pose + 2]
@@ -122,9 +123,9 @@ def read(
         fx,
         fy,
         fz,
-        contact[3] + ry * fz - rz * fy,
-        contact[4] + rz * fx - rx * fz,
-        contact[5] + rx * fy - ry * fx,
+        -contact[3] + ry * fz - rz * fy,
+        -contact[4] + rz * fx - rx * fz,
+        -contact[5] + rx * fy - ry * fx,
     )
     keep = plant[PL.smoothing]
     for i in range(6):

@@ -1,0 +1,114 @@
+"""The spring is a spring: bounded, the gradient of its potential, blind to quaternion signs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controllers.config import ControlConfig
+from controllers.impedance import rest_torque, shape, spring
+from controllers.kinematics import READY, forward
+from controllers.layout import READING_SIZE, P, R, S, pack_params
+from controllers.rotation import exp, multiply
+from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
+from robot_env.robots.panda import scene
+
+CONFIG = ControlConfig()
+PARAMS = pack_params(CONFIG, 10.0)
+HERE = np.array([0.4, 0.1, 0.3, 1.0, 0.0, 0.0, 0.0])
+
+offsets = st.tuples(*[st.floats(-0.05, 0.05)] * 3, *[st.floats(-1.7, 1.7)] * 3).map(np.array)
+
+
+def pose_at(offset: np.ndarray) -> np.ndarray:
+    return np.concatenate(
+        [HERE[:3] + offset[:3], multiply(exp(tuple(offset[3:])), tuple(HERE[3:]))]
+    )
+
+
+def pull(offset: np.ndarray) -> tuple[float, np.ndarray]:
+    force = np.empty(6)
+    return spring(PARAMS, HERE, pose_at(offset), force), force
+
+
+@settings(max_examples=200, deadline=None)
+@given(offsets)
+def test_pull_is_bounded_whatever_the_target(offset):
+    energy, force = pull(offset)
+    assert energy >= 0.0
+    assert (np.abs(force[:3]) <= np.array(CONFIG.stiffness) * CONFIG.clip + 1e-9).all()
+    torque = CONFIG.rotational_stiffness * CONFIG.rotational_clip
+    assert np.linalg.norm(force[3:]) <= torque + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(offsets)
+def test_pull_is_the_gradient_of_the_potential(offset):
+    _, force = pull(offset)
+    step = 1e-6
+    for axis in range(6):
+        moved = HERE.copy()
+        if axis < 3:
+            moved[axis] += step
+        else:
+            moved[3:] = multiply(exp(tuple(step * np.eye(3)[axis - 3])), tuple(HERE[3:]))
+        forward_energy = spring(PARAMS, moved, pose_at(offset), np.empty(6))
+        slope = (forward_energy - pull(offset)[0]) / step
+        assert -slope == pytest.approx(force[axis], abs=0.01)
+
+
+@settings(max_examples=100, deadline=None)
+@given(offsets)
+def test_a_quaternion_and_its_negative_are_the_same_target(offset):
+    target, force, other = pose_at(offset), np.empty(6), np.empty(6)
+    energy = spring(PARAMS, HERE, target, force)
+    target[3:] *= -1.0
+    assert spring(PARAMS, HERE, target, other) == energy
+    assert (force == other).all()
+
+
+def shaped() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    robot = MujocoRobot(scene("", gripper=False), MujocoConfig(), CONFIG, 10.0)
+    robot.run(None, 1)
+    reading = robot._reading
+    jacobian, pose = np.empty((6, 7)), np.empty(7)
+    forward(reading[R.q : R.q + 7], PARAMS[P.tool : P.tool + 3], pose, jacobian)
+    shape(PARAMS, robot.state, reading, jacobian)
+    return robot.state, reading, jacobian
+
+
+def test_posture_does_not_push_the_tool():
+    state, reading, jacobian = shaped()
+    mass = reading[R.mass : R.mass + 49].reshape(7, 7)
+    state[S.posture : S.posture + 7] = READY + 0.3
+    state[S.twist : S.twist + 6] = 0.0
+    reading[R.dq : R.dq + 7] = 0.0
+    torque = np.empty(7)
+    rest_torque(PARAMS, state, reading, jacobian, False, torque)
+    assert np.abs(torque).max() > 0.5
+    acceleration = jacobian @ np.linalg.solve(mass, torque)
+    free = jacobian @ np.linalg.solve(mass, np.clip(torque, -1.0, 1.0) + 1.0)
+    assert np.abs(acceleration).max() < 0.01 * np.abs(free).max()
+
+
+def test_damping_takes_energy_out_in_every_direction():
+    state, reading, jacobian = shaped()
+    rng = np.random.default_rng(0)
+    state[S.posture : S.posture + 7] = reading[R.q : R.q + 7]
+    for _ in range(200):
+        dq = rng.uniform(-1.0, 1.0, 7)
+        reading[R.dq : R.dq + 7] = dq
+        state[S.twist : S.twist + 6] = jacobian @ dq
+        torque = np.empty(7)
+        rest_torque(PARAMS, state, reading, jacobian, True, torque)
+        assert torque @ dq < 0.0
+
+
+def test_damping_stays_within_what_sampling_allows():
+    state, reading, jacobian = shaped()
+    damping = state[S.damping : S.damping + 6]
+    mobility = jacobian @ np.linalg.solve(reading[R.mass : R.mass + 49].reshape(7, 7), jacobian.T)
+    stiffness = np.array([*CONFIG.stiffness, *[CONFIG.rotational_stiffness] * 3])
+    assert (damping >= 1.5 * stiffness * CONFIG.dt).all()
+    assert (damping * CONFIG.dt * np.diag(mobility) < 0.5).all()
+    assert reading.size == READING_SIZE
