@@ -159,7 +159,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=400, help="to render (default: 400)")
     options = parser.parse_args()
     task = make(options.task, TaskConfig(name=options.task))
-    result: dict[str, object] = {"task": options.task}
+    load = round(os.getloadavg()[0], 2)  # what else this machine is doing
+    result: dict[str, object] = {"task": options.task, "load": load, "cores": os.cpu_count()}
     for name, part in (
         ("control ticks", lambda: measure_ticks(task, options.episodes)),
         ("policy steps", lambda: measure_steps(task, options.seconds)),
