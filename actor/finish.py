@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 
-from actor.report import summarise, write_report
+from actor.report import write_report
+from actor.summary import evaluations, summarise
 
 from actor.config import Config
 from actor.film import film
@@ -34,13 +35,10 @@ def finish(run: Run, config: Config, video: bool = True) -> None:
 
 def last_words(run: Run, summary: dict[str, object]) -> list[str]:
     """Return what was reached, beside the base and the trivial policies, one line each."""
-    outcomes: dict[str, list[bool]] = {}
-    for row in read_metrics(run.metrics):
-        if row.get("kind") == "eval":
-            outcomes.setdefault(str(row["policy"]), []).append(bool(row["success"]))
+    outcomes = evaluations(list(read_metrics(run.metrics)))
     lines = []
     for name in sorted(outcomes, key=lambda n: (n != "policy", n != "base", n)):
-        wins, total = sum(outcomes[name]), len(outcomes[name])
+        wins, total = sum(outcomes[name].values()), len(outcomes[name])
         interval = ""
         if name == "policy":
             low, high = _percent(summary["success_low"]), _percent(summary["success_high"])

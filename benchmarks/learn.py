@@ -69,11 +69,11 @@ def main() -> int:
     parser.add_argument("--suite", choices=sorted(SUITES), help="run the suite's missing cells")
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time, a core each")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options, extra = parser.parse_known_args()
     if options.suite:
         return run_suite(SUITES[options.suite], options.jobs, options.results)
     cell = Cell(options.task, options.preset, options.operator, options.seed, options.steps)
-    row = {**run_cell(cell), "commit": commit(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+    row = {**run_cell(cell, extra), "commit": commit(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
     append(options.results, row)
     print(json.dumps(row))
     return 0
@@ -113,7 +113,7 @@ def start(cell: Cell, core: int, results: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
-def run_cell(cell: Cell) -> dict[str, Any]:
+def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
     """Train and evaluate one cell; return its row."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from actor.commands.folder import new
@@ -125,6 +125,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="handrail-cell-") as scratch:
         overrides = ["--learner.preset", cell.preset, "--run.seed", str(cell.seed)]
         overrides += ["--run.demo-seed", str(cell.seed), "--run.steps", str(cell.steps)]
+        overrides += extra or []
         overrides += ["--operator.enabled" if cell.operator else "--operator.no-enabled"]
         run, config = new(cell.task, overrides, Path(scratch) / "run", "train")
         curve = []
@@ -139,6 +140,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
                 starts = range(1000 * point, 1000 * point + GRID_EPISODES)
                 results = evaluate(session.env, drivers, starts, cell.seed)["policy"]
                 curve.append(sum(r.success for r in results) / GRID_EPISODES)
+                took = time.monotonic() - began
+                print(f"{session.env_steps} steps: {curve[-1]:.2f} ({took:.0f} s)", file=sys.stderr)
             final = evaluate(
                 session.env,
                 drivers_of(session.task, policy, cell.seed),

@@ -1,0 +1,113 @@
+"""What the running actor sends to the robot before anything is learned is the base, bit for bit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actor.config import load_config
+from actor.drivers import ExpertDriver, PolicyDriver
+from actor.episode import run_episode
+from actor.uplink import Uplink
+from controllers.robot import Request
+from handrail.config import to_dict, to_toml
+from handrail.runs import Run, create_run
+from handrail.spec import dump_spec
+from handrail.transition import Source, Transition
+from learner.acting import Policy
+from learner.server import Server
+from robot_env.env import RobotEnv
+from robot_env.host import HostCore
+from robot_env.tasks import make
+
+OVERRIDES = ["--learner.preset", "resfit", "--run.steps", "1000", "--run.demos", "4"]
+OVERRIDES += ["--learner.collect", "0", "--learner.warmup", "0", "--base.max-steps", "200"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    config = load_config("reach", OVERRIDES)
+    spec = make("reach", config.task).spec
+    run = create_run(tmp_path / "run", "reach", spec.hash, to_toml(config))
+    run.spec.write_text(dump_spec(spec))
+    return run
+
+
+class Requests:
+    """A host that keeps what it was asked."""
+
+    def __init__(self, core: HostCore) -> None:
+        self._core, self.asked = core, []
+
+    def __getattr__(self, name: str):
+        return getattr(self._core, name)
+
+    def step(self, request: Request):
+        self.asked.append(request)
+        return self._core.step(request)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["eval", "base"])
+def test_published_zero_init_policy_sends_what_the_base_sends(run: Run, mode: str):
+    config = load_config("reach", OVERRIDES)
+    task = make("reach", config.task)
+    core = HostCore(task, config.robot, config.control)
+    host = Requests(core)
+    env = RobotEnv(host, task)
+    server = Server(run, to_dict(config), task.spec)
+    uplink = Uplink(run, task.spec, "actor-0", 0, lambda: False)
+    policy = Policy(task.spec, config.learner, config.base, 0)
+    try:
+        record(env, task, uplink, config.run.demos)
+        deadline = time.monotonic() + 120
+        while policy.version < 0:
+            assert time.monotonic() < deadline
+            server._ingest(0.02)
+            if not server.trainer.fitted and server.ledger.demos >= config.run.demos:
+                server._fit_base()
+            uplink.refresh(policy)
+        assert policy.has_base
+
+        rows: list[Transition] = []
+        # every schedule is at its end: only the zero-initialised edit makes this the base
+        driver = PolicyDriver(policy, mode, lambda: config.run.steps)
+        host.asked.clear()
+        run_episode(env, driver, seed=7, episode=99, source=Source.EVAL, sink=rows.append)
+        steps = [row for row in rows if not row.end]
+        assert len(host.asked) == len(steps) > 3
+        base = server.trainer.base
+        assert base is not None
+        for row in steps:
+            np.testing.assert_array_equal(row.action, row.base_action)
+            assert row.base_valid
+        assert any(np.abs(row.action).max() > 0.01 for row in steps)
+        replayed = play(task, core, [row.base_action for row in steps])
+        for sent, wanted in zip(host.asked, replayed, strict=True):
+            np.testing.assert_array_equal(sent.pack()[1:], wanted.pack()[1:])
+    finally:
+        uplink.close(1.0)
+        server.close()
+        core.close()
+
+
+def record(env: RobotEnv, task, uplink: Uplink, count: int) -> None:
+    expert = ExpertDriver(task, np.random.default_rng(0), noisy=False)
+    for episode in range(count):
+        result = run_episode(
+            env, expert, seed=episode, episode=episode, source=Source.DEMO, sink=uplink.send
+        )
+        assert result.success
+
+
+def play(task, core: HostCore, actions: list[np.ndarray]) -> list[Request]:
+    """Return the requests of an open-loop replay of the base's actions from the same start."""
+    host = Requests(core)
+    env = RobotEnv(host, task)
+    env.reset(seed=7)
+    for action in actions:
+        env.step(action)
+    return host.asked
