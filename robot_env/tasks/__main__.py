@@ -116,19 +116,20 @@ def _film(env: RobotEnv, folder: Path, every: int = 10) -> None:
     import imageio.v3 as imageio
 
     folder.mkdir(parents=True, exist_ok=True)
+    name = env.task.name.rpartition(":")[2]
     actor = env.task.expert(np.random.default_rng(0))
     _, info = env.reset(options={"start": 0})
     done, t = False, 0
     while not done:
         if t % every == 0:
             picture = env.host.render("film", 480, 480)
-            imageio.imwrite(folder / f"{env.task.name}_{t:03d}.png", picture)
+            imageio.imwrite(folder / f"{name}_{t:03d}.png", picture)
         action = actor.act(info["snapshot"], info["nominal"])
         _, _, terminated, truncated, info = env.step(action)
         done, t = terminated or truncated, t + 1
     for camera in ("film", "front", "wrist"):
         picture = env.host.render(camera, 480, 480)
-        imageio.imwrite(folder / f"{env.task.name}_end_{camera}.png", picture)
+        imageio.imwrite(folder / f"{name}_end_{camera}.png", picture)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ class Pick(Task):
         "horizon": 60,
         "action_scale": 0.015,
         "start_range": (0.03, 0.03, 0.02),
-        "object_range": (0.04, 0.04, 0.0),
+        "object_range": (0.06, 0.06, 0.0),
         "object_yaw": 0.35,
-        "object_noise": 0.002,
+        "object_noise": 0.006,
         "friction": 0.9,
         "depth": 0.08,
     }
@@ -110,8 +110,14 @@ class Pick(Task):
     def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
         """Grasp blindly at the middle, and random."""
         scale = self.value("action_scale")
-        blind = lambda rng: Reflex(lambda s, n, t: grasp(s, n - s.position, SIDE, scale))  # noqa: E731
-        return {"grasp_nominal": blind} | super().trivial
+
+        def blind(snapshot: Snapshot, nominal: np.ndarray, t: int) -> np.ndarray:
+            if snapshot.gripper_target < SIDE / 2.0:  # closed on something or nothing: up
+                settled = snapshot.gripper_width < SIDE + 0.006
+                return np.array([0.0, 0.0, 1.0 if settled else 0.0, 1.0])
+            return grasp(snapshot, nominal - snapshot.position, SIDE, scale)
+
+        return {"grasp_nominal": lambda rng: Reflex(blind)} | super().trivial
 
 
 def grasp(snapshot: Snapshot, error: np.ndarray, side: float, scale: float) -> np.ndarray:
@@ -130,7 +136,7 @@ def grasp(snapshot: Snapshot, error: np.ndarray, side: float, scale: float) -> n
         settled = snapshot.gripper_width < side + 0.006
         return np.array([0.0, 0.0, 1.0 if settled else 0.0, 1.0])
     over = 0.5 * side + 0.035  # [m], high enough for open fingers to pass over it
-    if off > 0.25 * side:
+    if off > 0.15 * side:
         low = error[2] > -over + 0.01 and off > 0.5 * side
         across = np.zeros(2) if low else 0.6 * ahead[:2]
         return np.array([*across / scale, (ahead[2] + over) / scale, -1.0])
