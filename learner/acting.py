@@ -65,6 +65,11 @@ class Policy:
         return -1 if self._loaded is None else int(self._loaded.meta["version"])
 
     @property
+    def compilations(self) -> int:
+        """Number of shapes that acting was compiled for; 1 in a whole run."""
+        return self._act._cache_size()  # type: ignore[attr-defined]
+
+    @property
     def has_base(self) -> bool:
         """Whether a base came with the weights."""
         return self._loaded is not None and self._loaded.has_base

@@ -44,7 +44,7 @@ class Checkpoints:
         """
         meta, arrays = state["meta"], state["arrays"]
         name = f"step-{meta['env_steps']:09d}-{meta['updates']:09d}"
-        data = safetensors.numpy.save({k: np.ascontiguousarray(a) for k, a in arrays.items()})
+        data = safetensors.numpy.save({k: np.asarray(a, order="C") for k, a in arrays.items()})
         record = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "meta": meta}
         path = self.folder / f"{name}.json"
         try:

@@ -1,0 +1,211 @@
+"""Windows, views and returns: nothing ever crosses what separates two steps."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_rows import SPEC, make_episode, make_row
+
+from handrail.errors import Error
+from handrail.transition import Source
+from learner.config import LearnerConfig
+from learner.replay import Replay
+
+CONFIG = LearnerConfig(discount=0.9, n_step=3, capacity=1000)
+
+
+def filled(rows, **changes) -> Replay:
+    replay = Replay(replace(CONFIG, **changes), SPEC)
+    for row in rows:
+        replay.add(row)
+    return replay
+
+
+def fixed_point(replay: Replay, sweeps: int = 3000) -> np.ndarray:
+    """Return the value of each slot by iterating the sampled backup to its fixed point."""
+    slots = replay.online.members()
+    windows = replay.windows(slots)
+    value = np.zeros(replay.config.capacity)
+    for _ in range(sweeps):
+        value[slots] = windows.reward + windows.discount * value[windows.bootstrap]
+        value[replay.end] = value[0]  # a chain of identical states: time's end looks like its start
+    return value[slots]
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 7])
+def test_value_of_a_chain_cut_by_time_is_that_of_the_endless_one(n_step):
+    replay = filled(make_episode(0, 5, success=False, reward=1.0), n_step=n_step)
+    np.testing.assert_allclose(fixed_point(replay), 1 / (1 - 0.9), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 7])
+def test_value_of_a_chain_that_ends_in_success_is_the_discounted_reward(n_step):
+    replay = filled(make_episode(0, 5), n_step=n_step)
+    np.testing.assert_allclose(fixed_point(replay), 0.9 ** np.arange(4, -1, -1), rtol=1e-5)
+
+
+def test_timeout_ends_the_backup_only_if_it_is_declared_a_failure():
+    rows = make_episode(0, 4, success=False)
+    assert filled(rows).windows(np.asarray([3])).discount == pytest.approx(0.9)
+    assert filled(rows, timeout_is_failure=True).windows(np.asarray([3])).discount == 0.0
+
+
+def test_discount_counts_the_steps_that_were_taken():
+    windows = filled(make_episode(0, 5, success=False)).windows(np.arange(5))
+    assert windows.length.tolist() == [3, 3, 3, 2, 1]
+    np.testing.assert_allclose(windows.discount, [0.9**3, 0.9**3, 0.9**3, 0.9**2, 0.9], rtol=1e-6)
+
+
+def test_every_held_success_ends_the_backup():
+    rows = [make_row(0, t, reward=float(t >= 2), success=t >= 2) for t in range(5)]
+    windows = filled([*rows, make_row(0, 5, end=True)]).windows(np.arange(5))
+    assert (windows.discount == 0).tolist() == [True] * 5
+    np.testing.assert_allclose(windows.reward, [0.81, 0.9, 1, 1, 1], rtol=1e-6)
+
+
+def test_step_without_successor_is_not_sampled():
+    replay = filled([make_row(0, 0), make_row(0, 1)])
+    assert replay.online.members().tolist() == [0]
+    replay.add(make_row(0, 2))
+    assert sorted(replay.online.members()) == [0, 1]
+
+
+def test_terminal_step_needs_no_successor():
+    replay = filled([make_row(0, 0), make_row(0, 1, terminated=True, reward=1.0)])
+    assert sorted(replay.online.members()) == [0, 1]
+    assert replay.windows(np.asarray([1])).discount == 0.0
+
+
+def test_lost_row_separates():
+    rows = make_episode(0, 6)
+    replay = filled(rows[:2] + rows[3:])
+    windows = replay.windows(np.asarray([0]))
+    assert windows.length == 1
+    assert 1 not in replay.online
+
+
+def test_demonstrations_are_never_evicted():
+    replay = filled(make_episode(0, 20, Source.DEMO))
+    for episode in range(1, 200):
+        for row in make_episode(episode, 9):
+            replay.add(row)
+    assert replay.pinned == 21
+    assert len(replay.episodes(Source.DEMO)[0]) == 21
+    assert len(replay.anchors) == 20
+
+
+def test_full_of_demonstrations_is_an_error():
+    rows = [row for episode in range(200) for row in make_episode(episode, 9, Source.DEMO)]
+    with pytest.raises(Error, match=r"raise learner\.capacity"):
+        filled(rows)
+
+
+def test_intervention_is_in_both_views_and_autonomy_in_one():
+    rows = [make_row(0, t, intervened=t in (2, 3)) for t in range(6)]
+    replay = filled(rows)
+    assert sorted(replay.online.members()) == [0, 1, 2, 3, 4]
+    assert sorted(replay.anchors.members()) == [2, 3]
+
+
+def test_own_successes_join_the_demonstrations_if_asked():
+    rows = make_episode(0, 4) + make_episode(1, 4, success=False)
+    assert len(filled(rows).anchors) == 0
+    assert sorted(filled(rows, own_successes=True).anchors.members()) == [0, 1, 2, 3]
+
+
+def test_batch_has_its_share_of_each_view():
+    replay = filled(make_episode(0, 9, Source.DEMO) + make_episode(1, 9))
+    now, nxt, extra = replay.sample(8, np.random.default_rng(0), batches=3)
+    assert now.shape == nxt.shape == (3, 8, replay.columns)
+    assert extra.shape == (3, 8, 2)
+    assert (now[..., -1] == ([1] * 4 + [0] * 4)).all()
+
+
+def test_empty_replay_says_so():
+    with pytest.raises(Error, match="no complete step"):
+        Replay(CONFIG, SPEC).sample(8, np.random.default_rng(0))
+
+
+def test_late_label_patches_the_backup():
+    replay = filled(make_episode(0, 4, success=False))
+    assert replay.patch(0, 3, reward=1.0, success=True)
+    windows = replay.windows(np.asarray([2]))
+    assert (windows.reward, windows.discount) == (pytest.approx(0.9), 0.0)
+    assert replay.patch(0, 3, reward=0.0, success=False)
+    assert replay.windows(np.asarray([2])).discount == pytest.approx(0.81)
+    assert not replay.patch(7, 0, reward=1.0, success=True)
+
+
+def test_monte_carlo_return_is_the_discounted_sum():
+    replay = filled(make_episode(0, 4))
+    np.testing.assert_allclose(replay.mc_return[:4], 0.9 ** np.arange(3, -1, -1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("handover", "length", "discount"),
+    [("through", 3, 0.729), ("cut", 2, 0.81), ("terminal", 2, 0.0)],
+)
+def test_backup_across_a_change_of_hands_is_as_configured(handover, length, discount):
+    rows = [make_row(0, t, intervened=t >= 2) for t in range(6)]
+    windows = filled(rows, handover=handover).windows(np.asarray([0]))
+    assert (windows.length[0], windows.discount[0]) == (length, pytest.approx(discount))
+
+
+def test_interleaved_actors_keep_their_own_episodes():
+    replay = Replay(CONFIG, SPEC)
+    queues = [deque(make_episode(e, 7)) for e in (0, 1)]
+    while any(queues):
+        for actor, queue in enumerate(queues):
+            if queue:
+                replay.add(queue.popleft(), actor)
+    slots = replay.online.members()
+    windows = replay.windows(slots)
+    assert len(slots) == 14
+    same = replay.states(slots)[:, 0] == replay.states(windows.bootstrap)[:, 0]
+    assert same.all()
+
+
+@st.composite
+def streams(draw):
+    """Episodes of random length and end, with lost rows, enough to wrap the ring."""
+    rows = []
+    for episode in range(draw(st.integers(1, 40))):
+        source = Source.DEMO if draw(st.integers(0, 9)) == 0 else Source.ONLINE
+        made = make_episode(episode, draw(st.integers(1, 60)), source, success=draw(st.booleans()))
+        lost = draw(st.sets(st.integers(0, len(made) - 1), max_size=3))
+        rows += [row for i, row in enumerate(made) if i not in lost]
+    return rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=streams(), n_step=st.integers(1, 6))
+def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
+    replay = filled(rows, n_step=n_step)
+    held: dict[tuple[int, int], object] = {}
+    for row in rows:
+        held[(row.episode, row.t)] = row
+    for view in (replay.online, replay.anchors):
+        slots = view.members()
+        if len(slots) == 0:
+            continue
+        windows = replay.windows(slots)
+        for slot, reward, discount, end, k in zip(slots, *windows, strict=True):
+            episode, t = (int(x) for x in replay.states(np.asarray(slot))[:2])
+            steps = [held.get((episode, t + i)) for i in range(int(k))]
+            assert all(step is not None and not step.end for step in steps)
+            assert 1 <= k <= n_step
+            assert reward == pytest.approx(sum(0.9**i * s.reward for i, s in enumerate(steps)))
+            assert not any(s.terminated for s in steps[:-1])
+            if steps[-1].terminated:
+                assert discount == 0.0
+                continue
+            assert discount == pytest.approx(0.9 ** int(k))
+            assert replay.states(np.asarray(end))[:2].tolist() == [episode, t + k]
+            if k < n_step:  # shortened only where nothing more is known
+                after = held.get((episode, t + int(k)))
+                assert after.end or (episode, t + int(k) + 1) not in held

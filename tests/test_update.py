@@ -1,0 +1,269 @@
+"""One update: the target's closed form, who moves and who doesn't, and bitwise repeatability."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from made_rows import SPEC, make_episode
+
+from handrail.transition import Source
+from learner.batch import Batch, unpack
+from learner.critics import critic_loss, td_target
+from learner.normaliser import identity
+from learner.operator import Operator, make_operator
+from learner.presets import preset
+from learner.replay import Replay
+from learner.update import METRICS, Fixed, LearnerState, critic_step, init_state, make_update
+
+SMALL = {"hidden": (16, 16), "batch": 8, "discount": 0.9}
+KEY = jax.random.key(3)
+FIXED = Fixed(KEY, identity(SPEC.state), np.float32(1), np.float32(1))
+
+
+def operator_of(name: Any = "resfit", **changes) -> Operator:
+    return make_operator(preset(name, **{**SMALL, **changes}), SPEC)
+
+
+@cache
+def update_of(operator: Operator, with_actor: bool):
+    return make_update(operator, SPEC.state, SPEC.action, with_actor)
+
+
+def fresh(operator: Operator) -> LearnerState:
+    return init_state(operator, SPEC.state, SPEC.action, KEY)
+
+
+def replay_of(operator: Operator) -> Replay:
+    replay = Replay(operator.config, SPEC)
+    for episode in range(4):
+        source = Source.DEMO if episode < 2 else Source.ONLINE
+        for row in make_episode(episode, 6, source, success=episode % 2 == 0):
+            replay.add(row)
+    return replay
+
+
+def packed_of(operator: Operator, batches: int, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    return replay_of(operator).sample(operator.config.batch, rng, batches)
+
+
+def batch_of(operator: Operator) -> Batch:
+    now, nxt, extra = (jnp.asarray(part[0]) for part in packed_of(operator, 1))
+    return unpack(now, nxt, extra, SPEC.state, SPEC.action)
+
+
+def constant_heads(operator: Operator, values: list[float]):
+    """Critics that answer the same everywhere, each head its own value."""
+    critic = fresh(operator).critic
+    return {
+        **critic,
+        "w_out": jnp.zeros_like(critic["w_out"]),
+        "b_out": jnp.asarray(values, jnp.float32)[:, None],
+    }
+
+
+def leaves_equal(one, other) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+
+
+def copy(state: LearnerState) -> LearnerState:
+    return jax.tree.map(jnp.copy, state)
+
+
+@pytest.mark.parametrize("name", ["resfit", "rlpd", "expo", "ibrl"])
+def test_target_is_the_closed_form_for_terminated_truncated_and_n_step(name):
+    operator = operator_of(name, ensemble=3, subset=3)
+    critic = constant_heads(operator, [5.0, 2.0, 3.0])
+    replay = replay_of(operator)
+    slots = np.arange(13)
+    slots = slots[~replay.end[slots]]
+    windows = replay.windows(slots)
+    batch = unpack(
+        jnp.asarray(replay.rows[slots]),
+        jnp.asarray(replay.rows[windows.bootstrap]),
+        jnp.asarray(np.stack([windows.reward, windows.discount], -1)),
+        SPEC.state,
+        SPEC.action,
+    )
+    target, _ = td_target(operator, fresh(operator).actor, critic, batch, jnp.ones(()), 1.0, KEY)
+    left = 6 - replay.t[slots]  # steps to the end of the episode, of which each ends as its number
+    steps = np.minimum(left, 3)
+    ends = (replay.episode[slots] == 0) & (left <= 3)
+    expected = np.where(ends, 0.9 ** (left - 1.0), 0.9**steps * 2.0)
+    np.testing.assert_allclose(target, expected, rtol=1e-5)
+
+
+def test_target_is_the_minimum_over_two_different_heads():
+    operator = operator_of(ensemble=5, subset=2)
+    critic = constant_heads(operator, [0.0, 1.0, 2.0, 3.0, 4.0])
+    batch = batch_of(operator)._replace(
+        reward=jnp.zeros(operator.config.batch), discount=jnp.ones(operator.config.batch)
+    )
+    actor = fresh(operator).actor
+
+    @jax.jit
+    def drawn(key):
+        return td_target(operator, actor, critic, batch, jnp.ones(()), 1.0, key)[0][0]
+
+    seen = [round(float(drawn(jax.random.key(i)))) for i in range(400)]
+    # without replacement the minimum is head i with chance (4 - i) / 10, and never head 4
+    share = np.bincount(seen, minlength=5) / 400
+    np.testing.assert_allclose(share, [0.4, 0.3, 0.2, 0.1, 0.0], atol=0.08)
+    assert share[4] == 0.0
+
+
+def test_entropy_in_the_backup_is_discounted_and_masked():
+    operator = operator_of("rlpd", backup_entropy=True)
+    critic = constant_heads(operator, [0.0] * 5)
+    batch = batch_of(operator)._replace(reward=jnp.zeros(8), discount=jnp.arange(8.0))
+    actor = fresh(operator).actor
+    target, _ = td_target(operator, actor, critic, batch, jnp.ones(()), 1.0, KEY)
+    doubled, _ = td_target(operator, actor, critic, batch, 2 * jnp.ones(()), 1.0, KEY)
+    assert target[0] == 0.0
+    assert np.abs(target[1:]).min() > 0
+    np.testing.assert_allclose(doubled, 2 * target, rtol=1e-5)
+
+
+def test_value_range_clips_targets_and_counts_them():
+    operator = operator_of(v_range=(0.0, 1.0))
+    critic = constant_heads(operator, [9.0] * 5)
+    batch = batch_of(operator)
+    actor = fresh(operator).actor
+    target, clipped = td_target(operator, actor, critic, batch, jnp.ones(()), 1.0, KEY)
+    assert target.max() <= 1.0
+    assert float(clipped) == pytest.approx(float((batch.discount > 0).mean()))
+
+
+def test_loss_averages_each_heads_own_error():
+    operator = operator_of(ensemble=2, subset=1)
+    critic = constant_heads(operator, [-1.0, 1.0])
+    loss, _ = critic_loss(operator, critic, batch_of(operator), jnp.zeros(8))
+    assert float(loss) == pytest.approx(1.0)  # the square of the mean error would be 0
+
+
+@pytest.mark.parametrize("name", ["resfit", "rlpd"])
+def test_critic_only_updates_leave_actor_and_temperature_untouched(name):
+    operator = operator_of(name)
+    update = update_of(operator, False)
+    before = fresh(operator)
+    after = copy(before)
+    for seed in range(3):
+        after, _ = update(after, packed_of(operator, 2, seed), FIXED)
+    still = ("actor", "ema_actor", "actor_opt", "log_alpha", "alpha_opt")
+    assert all(leaves_equal(getattr(before, part), getattr(after, part)) for part in still)
+    assert not leaves_equal(before.critic, after.critic)
+    assert int(after.step) == 6
+
+
+@pytest.mark.parametrize("name", ["resfit", "rlpd"])
+def test_full_update_moves_everything_that_trains(name):
+    operator = operator_of(name)
+    update = update_of(operator, True)
+    before = fresh(operator)
+    after, metrics = update(copy(before), packed_of(operator, 2), FIXED)
+    for part in ("critic", "target_critic", "actor", "ema_actor"):
+        assert not leaves_equal(getattr(before, part), getattr(after, part)), part
+    assert leaves_equal(before.log_alpha, after.log_alpha) == (name == "resfit")
+    assert np.isfinite(np.asarray(metrics)).all()
+    assert len(metrics) == len(METRICS)
+
+
+def test_scan_of_four_equals_four_single_updates_to_the_bit():
+    operator = operator_of()
+    update = update_of(operator, False)
+    packed = packed_of(operator, 4)
+    together, _ = update(fresh(operator), packed, FIXED)
+    single = fresh(operator)
+    for i in range(4):
+        part: Any = tuple(array[i : i + 1] for array in packed)
+        single, _ = update(single, part, FIXED)
+    assert leaves_equal(together, single)
+
+
+@pytest.mark.parametrize("name", [pytest.param("resfit", marks=pytest.mark.slow), "rlpd"])
+def test_compiled_update_equals_the_uncompiled_one(name):
+    operator = operator_of(name)
+    packed = packed_of(operator, 1)
+    update = update_of(operator, True)
+    compiled, _ = update(fresh(operator), packed, FIXED)
+    state = fresh(operator)
+    with jax.disable_jit():
+        plain, _ = update(state, packed, FIXED)
+    # Adam's first step is a sign: where a gradient is a rounding error, so is its sign
+    for name in ("critic", "target_critic", "actor", "ema_actor"):
+        for a, b in zip(
+            jax.tree.leaves(getattr(compiled, name)),
+            jax.tree.leaves(getattr(plain, name)),
+            strict=True,
+        ):
+            close = np.isclose(a, b, atol=1e-5)
+            assert close.mean() > 0.995, name
+
+
+def test_critic_learns_the_value_of_a_chain():
+    operator = operator_of(
+        critic_rate=3e-3, target_rate=0.05, ensemble=2, subset=2, edit_from="zeros"
+    )
+    update = update_of(operator, False)
+    replay = Replay(operator.config, SPEC)
+    for row in make_episode(0, 6):
+        replay.add(row)
+    state, rng = fresh(operator), np.random.default_rng(0)
+    for _ in range(300):
+        state, _ = update(state, replay.sample(8, rng, 4), FIXED)
+    slots = np.arange(6)
+    values = operator.value(
+        state.critic, jnp.asarray(replay.states(slots)), jnp.asarray(replay.actions(slots))
+    )
+    np.testing.assert_allclose(values.mean(0)[3:], 0.9 ** np.arange(2, -1, -1), atol=0.05)
+
+
+def test_actor_climbs_the_critics():
+    operator = operator_of(actor_rate=1e-2)
+    update = update_of(operator, True)
+    state = fresh(operator)
+    batch = batch_of(operator)
+
+    def mean_value(learner, critic):
+        noise = jnp.zeros_like(batch.action)
+        edited = operator.edit(learner.actor, batch.state, batch.context, noise, jnp.float32(1))
+        return float(operator.value(critic, batch.state, edited.action).mean())
+
+    critic = copy(state).critic
+    before = mean_value(state, critic)
+    for seed in range(5):
+        state, _ = update(state, packed_of(operator, 1, seed), FIXED)
+        state = state._replace(critic=jax.tree.map(jnp.copy, critic))
+    assert mean_value(state, critic) > before
+
+
+def test_temperature_never_falls_below_its_floor():
+    operator = operator_of(
+        "rlpd", temperature_floor=0.01, temperature_rate=0.5, entropy_per_dim=-50.0
+    )
+    update = update_of(operator, True)
+    state, _ = update(fresh(operator), packed_of(operator, 1), FIXED)
+    assert float(jnp.exp(state.log_alpha)) == pytest.approx(0.01)
+
+
+def test_anchor_ignores_what_no_edit_can_reach():
+    far = operator_of(bc_anchor=1.0, scale=(0.01,))
+    none = operator_of(bc_anchor=0.0, scale=(0.01,))
+    packed = packed_of(far, 1)
+    one, _ = update_of(far, True)(fresh(far), packed, FIXED)
+    two, _ = update_of(none, True)(fresh(none), packed, FIXED)
+    assert leaves_equal(one.actor, two.actor)
+
+
+def test_critic_step_alone_is_a_pure_function():
+    operator = operator_of()
+    state = fresh(operator)
+    first, _ = critic_step(operator, FIXED, state, batch_of(operator))
+    second, _ = critic_step(operator, FIXED, state, batch_of(operator))
+    assert leaves_equal(first, second)
