@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from learner.acting import Policy
 
 from actor.episode import Decision
+from learner.acting import Mode, Policy
 from robot_env.tasks import Task
 
 
 class PolicyDriver:
     """The learned policy, or the base beneath it."""
 
-    def __init__(
-        self, policy: Policy, mode: Literal["explore", "eval", "base"], env_step: Callable[[], int]
-    ) -> None:
+    def __init__(self, policy: Policy, mode: Mode, env_step: Callable[[], int]) -> None:
         self._policy = policy
-        self._mode = mode
+        self._mode: Mode = mode
         self._env_step = env_step
 
     def reset(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from learner.acting import Policy
 
 from actor.drivers import PolicyDriver, TrivialDriver
 from actor.episode import Driver, EpisodeResult, run_episode
 from handrail.transition import Source
+from learner.acting import Policy
 from robot_env.env import RobotEnv
 from robot_env.tasks import Task
 

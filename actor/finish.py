@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import logging
 
-from actor.report import write_report
-from actor.summary import evaluations, summarise
-
 from actor.config import Config
 from actor.film import film
+from actor.report import write_report
+from actor.summary import evaluations, summarise
 from handrail.errors import Error
 from handrail.runs import Run, read_metrics, write_atomic
 

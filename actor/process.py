@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from learner.acting import Policy
-
 from actor.config import parse_config
 from actor.session import Session
 from actor.uplink import Uplink
 from handrail.config import load_toml
 from handrail.metrics import Metrics
 from handrail.runs import Run
+from learner.acting import Policy
 from robot_env.client import HostClient
 from robot_env.env import RobotEnv
 from robot_env.tasks import make

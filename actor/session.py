@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from learner.acting import Policy
 
 from actor.config import Config
 from actor.drivers import ExpertDriver, PolicyDriver
@@ -23,6 +22,7 @@ from actor.evaluate import drivers_of, evaluate, start_seed
 from handrail.errors import DeviceLost
 from handrail.metrics import Metrics
 from handrail.transition import Source, Transition
+from learner.acting import Policy
 from robot_env.env import RobotEnv
 from robot_env.tasks import Task
 

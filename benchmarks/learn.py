@@ -60,7 +60,7 @@ SUITES: dict[str, list[Cell]] = {
 
 def main() -> int:
     """Run what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Learn a cell, or a suite of cells.")
     parser.add_argument("--task", default="peg")
     parser.add_argument("--preset", default="resfit")
     parser.add_argument("--seed", type=int, default=0)
@@ -150,7 +150,7 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
             )
             if "base" not in final:
                 final["base"] = base_of(run, config, session, cell.seed)
-            budget = session.person.budget_left if session.person is not None else None
+            budget = getattr(session.person, "budget_left", None)
         episodes = [
             row
             for row in read_metrics(run.metrics)

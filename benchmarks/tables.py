@@ -44,7 +44,7 @@ same starts.
 
 def main() -> int:
     """Write or check the page; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Write docs/benchmarks.md from the results.")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     text = page([json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()])

@@ -12,12 +12,12 @@ from actor.config import load_config
 from actor.drivers import ExpertDriver, PolicyDriver
 from actor.episode import run_episode
 from actor.uplink import Uplink
-from controllers.robot import Request
+from controllers.robot import Request, Snapshot
 from handrail.config import to_dict, to_toml
 from handrail.runs import Run, create_run
 from handrail.spec import dump_spec
 from handrail.transition import Source, Transition
-from learner.acting import Policy
+from learner.acting import Mode, Policy
 from learner.server import Server
 from robot_env.env import RobotEnv
 from robot_env.host import HostCore
@@ -40,19 +40,29 @@ class Requests:
     """A host that keeps what it was asked."""
 
     def __init__(self, core: HostCore) -> None:
-        self._core, self.asked = core, []
+        self._core = core
+        self.asked: list[Request] = []
 
-    def __getattr__(self, name: str):
-        return getattr(self._core, name)
+    def reset(self, seed: int) -> tuple[Snapshot, np.ndarray]:
+        return self._core.reset(seed)
 
-    def step(self, request: Request):
+    def step(self, request: Request) -> Snapshot:
         self.asked.append(request)
         return self._core.step(request)
+
+    def images(self) -> dict[str, np.ndarray]:
+        return self._core.images()
+
+    def render(self, camera: str, width: int, height: int) -> np.ndarray:
+        return self._core.render(camera, width, height)
+
+    def close(self) -> None:
+        self._core.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eval", "base"])
-def test_published_zero_init_policy_sends_what_the_base_sends(run: Run, mode: str):
+def test_published_zero_init_policy_sends_what_the_base_sends(run: Run, mode: Mode):
     config = load_config("reach", OVERRIDES)
     task = make("reach", config.task)
     core = HostCore(task, config.robot, config.control)

@@ -95,11 +95,13 @@ def test_killed_processes_cost_no_row_and_training_goes_on(tmp_path: Path):
             # the next kill comes once training has gone on after the last one
             goal = steps * i // (len(order) + 1) + rng.randrange(1, 40)
             wait_until(
-                lambda goal=goal: any(
-                    row.get("env_steps", 0) >= goal and row["kind"] == "actor"
-                    for row in metrics_of(run)[-400:]
-                )
-                or train.poll() is not None,
+                lambda goal=goal: (
+                    any(
+                        row.get("env_steps", 0) >= goal and row["kind"] == "actor"
+                        for row in metrics_of(run)[-400:]
+                    )
+                    or train.poll() is not None
+                ),
                 300,
                 f"{goal} training steps before killing the {role}",
             )
@@ -149,10 +151,10 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(tmp_path: Path):
         text=True,
     )
     wait_until(
-        lambda: any(
-            row["kind"] == "actor" and row.get("env_steps", 0) > 20 for row in metrics_of(run)
-        )
-        or train.poll() is not None,
+        lambda: (
+            any(row["kind"] == "actor" and row.get("env_steps", 0) > 20 for row in metrics_of(run))
+            or train.poll() is not None
+        ),
         120,
         "training to begin",
     )

@@ -31,9 +31,8 @@ def main(argv: list[str]) -> int:
     with locked(run), offline_session(run, config) as (session, _):
         session.episode = session.link.progress().episodes
         session.record(wanted - session.link.progress().demos)
-        say(
-            f"{session.link.progress().demos} demonstrations in {run.folder}; next: handrail bc {run.folder}"
-        )
+        held = session.link.progress().demos
+        say(f"{held} demonstrations in {run.folder}; next: handrail bc {run.folder}")
     return 0
 
 
