@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def film(run: Run, config: Config) -> None:
     task = make(config.task.name, config.task)
     policy = load_policy(run.folder)
     host = HostCore(task, config.robot, config.control)
-    frames: list[np.ndarray] = []
+    frames: list[Any] = []
 
     def shoot(times: int = 1) -> None:
         frames.extend([host.render("film", SIZE, SIZE)] * times)
