@@ -56,6 +56,7 @@ class Policy:
         self.count = 0  # [steps] acted, which the noise is derived from; set it to resume
         self._loaded: _Loaded | None = None
         self._base_version = -1
+        self._templates: dict[bool, PolicyWeights] = {}  # with and without a base
         self._phase: phases.Phase = "collect"
         self._queue = ChunkQueue(None, spec.action)
 
@@ -91,8 +92,11 @@ class Policy:
             CheckpointError: An array is missing or has another shape.
             ProtocolMismatch: The normaliser is not the one that the weights were trained with.
         """
-        like = template(self.config, self.base_config, self.spec, bool(meta["has_base"]))
-        weights = unpack_weights(like, meta, arrays)
+        with_base = bool(meta["has_base"])
+        if with_base not in self._templates:
+            parts = (self.config, self.base_config, self.spec, with_base)
+            self._templates[with_base] = template(*parts)
+        weights = unpack_weights(self._templates[with_base], meta, arrays)
         has_base = weights.base is not None
         loaded = weights._replace(base=None)
         self._loaded = _Loaded(dict(meta), jax.tree.map(jnp.asarray, loaded), has_base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def streams(draw):
 @given(rows=streams(), n_step=st.integers(1, 6))
 def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
     replay = filled(rows, n_step=n_step)
-    held: dict[tuple[int, int], object] = {}
+    held: dict[tuple[int, int], Any] = {}
     for row in rows:
         held[(row.episode, row.t)] = row
     for view in (replay.online, replay.anchors):
@@ -196,7 +197,7 @@ def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
         windows = replay.windows(slots)
         for slot, reward, discount, end, k in zip(slots, *windows, strict=True):
             episode, t = (int(x) for x in replay.states(np.asarray(slot))[:2])
-            steps = [held.get((episode, t + i)) for i in range(int(k))]
+            steps: list[Any] = [held.get((episode, t + i)) for i in range(int(k))]
             assert all(step is not None and not step.end for step in steps)
             assert 1 <= k <= n_step
             assert reward == pytest.approx(sum(0.9**i * s.reward for i, s in enumerate(steps)))
@@ -207,5 +208,5 @@ def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
             assert discount == pytest.approx(0.9 ** int(k))
             assert replay.states(np.asarray(end))[:2].tolist() == [episode, t + k]
             if k < n_step:  # shortened only where nothing more is known
-                after = held.get((episode, t + int(k)))
+                after: Any = held.get((episode, t + int(k)))
                 assert after.end or (episode, t + int(k) + 1) not in held
