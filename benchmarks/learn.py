@@ -46,13 +46,13 @@ class Cell:
 SUITES: dict[str, list[Cell]] = {
     "sim": [
         Cell(task, preset, operator, seed, 10_000)
-        for seed in range(3)
         for task, operator in (
             ("peg", False),
             ("peg", True),
             ("assemble", False),
             ("pick", False),
         )
+        for seed in range(3)
         for preset in ("resfit", "rlpd")
     ]
 }
