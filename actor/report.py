@@ -68,7 +68,7 @@ def draw(rows: list[Row], summary: dict[str, Any]) -> Figure:
         figure = Figure(figsize=(10, 6.4), facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(
-            2, 3, height_ratios=[1.75, 1], left=0.06, right=0.88, top=0.79, bottom=0.085,
+            2, 3, height_ratios=[1.75, 1], left=0.06, right=0.86, top=0.79, bottom=0.085,
             hspace=0.4, wspace=0.24,
         )  # fmt: skip
         success = figure.add_subplot(grid[0, :])
@@ -192,8 +192,9 @@ def _success(
         else:
             style = (0, (5, 3)) if name == "base" else (0, (1, 3))
             axes.axhline(share, color=colour, linewidth=1.1, linestyle=style)
+        label = name.removeprefix("trivial/").replace("_", " ")
         axes.annotate(
-            f"{name.removeprefix('trivial/')} {_percent(share)}", (1.012, height), color=colour,
+            f"{label} {_percent(share)}", (1.012, height), color=colour,
             xycoords=axes.get_yaxis_transform(), va="center", fontsize=8,
             weight="bold" if main else "normal", annotation_clip=False,
         )  # fmt: skip
