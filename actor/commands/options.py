@@ -11,7 +11,7 @@ from actor.config import Config, load_config
 
 EPILOG = """\
 Any key of the config can be overridden by its dotted name, for example
-  --learner.utd 4   --run.steps 20000   --task.horizon 100   --operator.enabled True
+  --learner.utd 4   --run.steps 20000   --task.horizon 100   --operator.enabled
 `--help-config` lists them all with their units and defaults."""
 
 
