@@ -15,6 +15,7 @@ from learner.trainer import Trainer
 
 SPEC = EnvSpec("point", "point", 10.0, 25, {"position": (0, 2), "goal": (2, 4)}, 2)
 STEP = 0.1  # [m] per unit of action
+PUBLISH_STEPS = 10  # [steps]
 RADIUS = 0.06  # [m], closer than this is success
 
 
@@ -115,6 +116,7 @@ def run_episode(
             trainer.add(row(episode, t, state, out.action, success, truncated, Source.ONLINE, base))
             if trainer.due():
                 trainer.advance(trainer.due(), report=False)
+            if trainer.env_steps % PUBLISH_STEPS == 0:
                 policy.load(*trainer.packet())
         state, t = nxt, t + 1
         if success or truncated:
