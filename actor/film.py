@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
-
 from actor.config import Config
 from actor.drivers import PolicyDriver
 from actor.episode import run_episode
