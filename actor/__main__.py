@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
 from pathlib import Path
 
 from handrail.errors import Error
-from handrail.process import join_supervisor, stop_on_signals
+from handrail.process import join_supervisor, log_to_stderr, stop_on_signals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,9 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     join_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
-    )
+    log = log_to_stderr("actor")
     with stop_on_signals() as stop:
         from actor.process import run_actor
         from actor.session import Stopped
@@ -32,13 +29,13 @@ def main(argv: list[str] | None = None) -> int:
         try:
             run_actor(open_run(options.run), stop.is_set)
         except Stopped:
-            logging.getLogger("actor").info("stopped on request")
+            log.info("stopped on request")
             return 3
         except (DeviceLost, LinkTimeout) as error:
-            logging.getLogger("actor").error("%s", error)
+            log.error("%s", error)
             return 1
         except Error as error:
-            logging.getLogger("actor").error("%s", error)
+            log.error("%s", error)
             return 2
     return 0
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -50,6 +52,16 @@ def split_cores(available: list[int]) -> dict[str, str]:
         "actor": _join(available[1:2]),
         "learner": _join(available[2:]),
     }
+
+
+def log_to_stderr(name: str) -> logging.Logger:
+    """Return a process's logger; other people's libraries are heard from warnings on."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
+    )
+    for own in (name, "handrail"):
+        logging.getLogger(own).setLevel(logging.INFO)
+    return logging.getLogger(name)
 
 
 @contextlib.contextmanager

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 from pathlib import Path
 
 from handrail.errors import Error
-from handrail.process import join_supervisor, stop_on_signals
+from handrail.process import join_supervisor, log_to_stderr, stop_on_signals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,9 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, help="run folder")
     options = parser.parse_args(argv)
     join_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
-    )
+    log = log_to_stderr("learner")
     with stop_on_signals() as stop:
         try:
             from handrail.config import load_toml
@@ -32,10 +29,13 @@ def main(argv: list[str] | None = None) -> int:
             spec: EnvSpec = load_spec(run.spec)
             server = Server(run, load_toml(run.config), spec)
         except Error as error:
-            logging.getLogger("learner").error("%s", error)
+            log.error("%s", error)
             return 2
         try:
             server.run(stop)
+        except Error as error:
+            log.error("%s", error)
+            return 2
         finally:
             server.close()
     return 0
