@@ -50,7 +50,7 @@ def test_no_trivial_policy_solves_the_task(envs, name: str):
     env = envs[name]
     for trivial, factory in env.task.trivial.items():
         result = evaluate(env, factory(np.random.default_rng(0)), 20)
-        assert result["success"] <= 0.6, trivial
+        assert result["success"] <= 0.5, trivial
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -150,7 +150,7 @@ def test_an_action_moves_the_target_from_where_it_is_not_the_tool():
 
 
 def test_config_is_part_of_the_hash_and_none_means_the_default():
-    plain, same = make("peg"), make("peg", TaskConfig(name="peg", horizon=80))
+    plain, same = make("peg"), make("peg", TaskConfig(name="peg", horizon=60))
     other = make("peg", TaskConfig(name="peg", hidden_error=(0.004, 0.004, 0.0)))
     assert plain.spec.task_hash == same.spec.task_hash
     assert plain.spec.task_hash != other.spec.task_hash

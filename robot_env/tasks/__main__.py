@@ -96,6 +96,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         }
         for name, factory in task.trivial.items():
             actors[f"trivial/{name}"] = factory(np.random.default_rng(options.seed))
+        for name, factory in task.references.items():
+            actors[f"reference/{name}"] = factory(np.random.default_rng(options.seed))
         rows = {}
         heads = ("success", "length", "force_peak", "force_max", "steps_per_s")
         print(f"{task.name:<24}" + "".join(f"{head:>13}" for head in heads))

@@ -128,6 +128,11 @@ class Task(ABC):
         return {"random": lambda rng: RandomPolicy(self.action_size, rng)}
 
     @property
+    def references(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+        """Hand-made policies with skill but without the truth: what a learner competes with."""
+        return {}
+
+    @property
     def horizon(self) -> int:
         """Steps of an episode before it is truncated."""
         return self.value("horizon", int)
