@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from point_reach import biased_demos, success_rate, train
 
@@ -9,15 +10,12 @@ from learner.config import BaseConfig
 from learner.presets import preset
 
 BASE = BaseConfig(chunk=4, execute=4, hidden=(64, 64), max_steps=1500)
+SMALL = {"total_steps": 2000, "hidden": (64, 64), "batch": 64, "ensemble": 3, "discount": 0.95}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_residual_corrects_a_biased_base_within_two_thousand_steps(seed):
-    config = preset(
-        "resfit", total_steps=2000, hidden=(64, 64), batch=64, ensemble=3, discount=0.95
-    )
-    _, policy = train(config, BASE, seed, biased_demos(20, seed))
-    base = success_rate(policy, "base")
-    assert success_rate(policy, "eval") >= 0.95
-    assert base < 0.9
+def test_residual_corrects_a_biased_base_within_two_thousand_steps():
+    config = preset("residual_hil", **SMALL)
+    policies = [train(config, BASE, seed, biased_demos(20, seed))[1] for seed in range(3)]
+    assert np.mean([success_rate(policy, "base", 100) for policy in policies]) < 0.85
+    assert np.mean([success_rate(policy, "eval", 100) for policy in policies]) >= 0.95
