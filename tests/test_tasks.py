@@ -49,7 +49,7 @@ def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, name: str):
 def test_no_trivial_policy_solves_the_task(envs, name: str):
     env = envs[name]
     for trivial, factory in env.task.trivial.items():
-        result = evaluate(env, factory(np.random.default_rng(0)), 20)
+        result = evaluate(env, factory(np.random.default_rng(0)), 40)
         assert result["success"] <= 0.5, trivial
 
 
@@ -150,7 +150,8 @@ def test_an_action_moves_the_target_from_where_it_is_not_the_tool():
 
 
 def test_config_is_part_of_the_hash_and_none_means_the_default():
-    plain, same = make("peg"), make("peg", TaskConfig(name="peg", horizon=60))
+    plain = make("peg")
+    same = make("peg", TaskConfig(name="peg", horizon=plain.horizon))
     other = make("peg", TaskConfig(name="peg", hidden_error=(0.004, 0.004, 0.0)))
     assert plain.spec.task_hash == same.spec.task_hash
     assert plain.spec.task_hash != other.spec.task_hash
