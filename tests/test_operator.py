@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from robot_env.robots.mujoco import MujocoConfig
 
 from controllers.config import ControlConfig
 from handrail.config import from_dict
 from handrail.errors import CheckpointError, ConfigError
 from robot_env.env import RobotEnv
 from robot_env.host import HostCore
+from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import make
 from robot_env.teleop.scripted import OperatorConfig, ScriptedOperator
 
