@@ -106,7 +106,7 @@ def make_newer(run: Path) -> None:
 
 def make_other_task(run: Path) -> None:
     config = (run / "config.toml").read_text()
-    (run / "config.toml").write_text(config.replace("tolerance = 0.015", "tolerance = 0.030"))
+    (run / "config.toml").write_text(config.replace("tolerance = 0.02", "tolerance = 0.03"))
 
 
 def misspell(run: Path) -> None:
