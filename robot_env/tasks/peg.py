@@ -35,7 +35,7 @@ APPROACH_STEPS = 12  # [steps], that search policies give themselves to get over
 
 
 class Peg(Task):
-    """See the module; `far` starts are `start_range = [0.04, 0.04, 0.015]`, horizon 80."""
+    """See the module; `configs/peg_far.toml` starts farther away, with less to find."""
 
     defaults: ClassVar[dict[str, Any]] = {
         "horizon": 60,
