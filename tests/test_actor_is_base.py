@@ -25,6 +25,7 @@ from robot_env.tasks import make
 
 OVERRIDES = ["--learner.preset", "resfit", "--run.steps", "1000", "--run.demos", "4"]
 OVERRIDES += ["--learner.collect", "0", "--learner.warmup", "0", "--base.max-steps", "200"]
+OVERRIDES += ["--task.goal-range", "0.10", "0.12", "0.08", "--task.tolerance", "0.012"]
 
 
 @pytest.fixture
