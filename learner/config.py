@@ -143,8 +143,8 @@ class BaseConfig:
     batch: int = 256  # [rows]
     ema: float = 0.999  # [-], share of the old average per step, bias-corrected
     validation: float = 0.15  # [-], share of the demonstrations, by episode, held out
-    evaluate_every: int = 100  # [steps]
-    patience: int = 10  # [evaluations] without a new validation minimum before training ends
+    evaluate_every: int = 20  # [steps]
+    patience: int = 50  # [evaluations] without a new validation minimum before training ends
     max_steps: int = 20_000  # [steps]
     train_multiple: float = (
         1.0  # [-], > 1: train this many times the steps to the minimum, use the last
