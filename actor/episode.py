@@ -45,6 +45,10 @@ class Driver(Protocol):
 class Person(Protocol):
     """Whoever may take over: a teleoperation device, or the scripted operator."""
 
+    def resume(self, steps: int, takeovers: int, episodes: int) -> None:
+        """The run goes on: so many steps were driven, in so many take-overs and episodes."""
+        ...
+
     def reset(self) -> None:
         """A new episode begins."""
         ...

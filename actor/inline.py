@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actor.session import Progress
+from actor.session import Progress, progress_of
 from handrail.metrics import Metrics
 from handrail.transition import Transition
 from learner.acting import Policy
@@ -13,6 +13,7 @@ from learner.server import report_of
 from learner.store import Store
 from learner.trainer import Trainer
 
+ACTOR = "inline"
 STORE_ROWS = 500  # rows kept back at most
 METRICS_STEPS = 250  # [steps], between rows about the learner
 
@@ -42,7 +43,7 @@ class InlineLink:
     def send(self, row: Transition) -> None:
         """Give the row to the trainer, and to the store once an episode."""
         self._trainer.add(row)
-        self._ledger.add(row)
+        self._ledger.add(row, ACTOR)
         if self._store is not None:
             self._unstored.append(row)
             if row.end or len(self._unstored) >= STORE_ROWS:
@@ -51,13 +52,12 @@ class InlineLink:
     def flush(self) -> None:
         """Store what is not stored yet."""
         if self._store is not None and self._unstored:
-            self._store.put_rows("inline", self._unstored)
+            self._store.put_rows(ACTOR, self._unstored)
             self._unstored = []
 
     def progress(self) -> Progress:
         """Return what the trainer holds."""
-        held = self._ledger
-        return Progress(held.demos, held.env_steps, held.episodes)
+        return progress_of(self._ledger.counts())
 
     def refresh(self, policy: Policy) -> None:
         """Train as far as is due, then apply the weights if they are a publication apart."""

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from actor.config import Config
 from actor.drivers import ExpertDriver, PolicyDriver
 from actor.episode import Driver, EpisodeResult, Person, run_episode
 from actor.evaluate import drivers_of, evaluate, start_seed
-from handrail.errors import DeviceLost
+from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.metrics import Metrics
 from handrail.transition import Source, Transition
 from learner.acting import Policy
@@ -42,6 +42,20 @@ class Progress:
     demos: int  # successful demonstrations
     env_steps: int  # training steps
     episodes: int  # one more than the highest episode number
+    human_steps: int  # training steps that a person drove
+    takeovers: int  # times that a person took the arm
+
+
+def progress_of(counts: dict[str, Any]) -> Progress:
+    """Return the progress that a learner's counts tell.
+
+    Raises:
+        ProtocolMismatch: A count is missing or isn't a whole number.
+    """
+    values = {item.name: counts.get(item.name) for item in fields(Progress)}
+    if any(type(value) is not int for value in values.values()):
+        raise ProtocolMismatch(f"a status has whole numbers {', '.join(values)}, got {counts}")
+    return Progress(**values)  # type: ignore[arg-type]
 
 
 class Link(Protocol):
@@ -120,6 +134,8 @@ class Session:
         """
         progress = self.link.progress()
         self.env_steps, self.episode = progress.env_steps, progress.episodes
+        if self.person is not None:
+            self.person.resume(progress.human_steps, progress.takeovers, progress.episodes)
         self.record(self.config.run.demos - progress.demos)
         self.wait_for_weights()
         self.train(self.config.run.steps)

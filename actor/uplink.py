@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from actor.session import Progress, Stopped
+from actor.session import Progress, Stopped, progress_of
 from handrail.codec import encode_row
 from handrail.errors import LinkTimeout
 from handrail.runs import Run
@@ -78,7 +78,7 @@ class Uplink:
             if self._sender.status().depth == 0:
                 try:
                     reply = self._requests.call("status", {}, timeout_s=2.0)
-                    return Progress(reply["demos"], reply["env_steps"], reply["episodes"])
+                    return progress_of(reply)
                 except LinkTimeout:
                     pass
             if time.monotonic() > deadline:

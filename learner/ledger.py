@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from handrail.transition import Source, Transition
 
@@ -15,8 +15,21 @@ class Ledger:
     demos: int = 0  # successful demonstrations
     env_steps: int = 0  # training steps
     episodes: int = 0  # one more than the highest episode number
+    human_steps: int = 0  # training steps that a person drove
+    takeovers: int = 0  # times that a person took the arm
+    _actors: dict[str, int] = field(default_factory=dict)
+    _driven: dict[str, bool] = field(default_factory=dict)  # whether a person drove the last step
 
-    def add(self, row: Transition) -> None:
+    def number(self, actor: str) -> int:
+        """Return the number of an actor: 0 for the first that was heard, and so on."""
+        return self._actors.setdefault(actor, len(self._actors))
+
+    def counts(self) -> dict[str, int]:
+        """Return every count by its name."""
+        names = ("rows", "demos", "env_steps", "episodes", "human_steps", "takeovers")
+        return {name: getattr(self, name) for name in names}
+
+    def add(self, row: Transition, actor: str) -> None:
         """Count a row."""
         self.rows += 1
         if row.source != Source.EVAL:
@@ -25,3 +38,6 @@ class Ledger:
             self.demos += 1
         if row.source == Source.ONLINE and not row.end:
             self.env_steps += 1
+            self.human_steps += row.intervened
+            self.takeovers += row.intervened and not (row.t > 0 and self._driven.get(actor, False))
+            self._driven[actor] = row.intervened

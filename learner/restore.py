@@ -29,9 +29,9 @@ def restore(trainer: Trainer, ledger: Ledger, store: Store, checkpoints: Checkpo
         StorageError: A stored row is damaged.
     """
     state = checkpoints.load() if checkpoints.names() else None
-    for _, row in store.rows(after=0):
-        trainer.add(row)
-        ledger.add(row)
+    for arrival in store.arrivals(after=0):
+        trainer.add(arrival.row, ledger.number(arrival.actor))
+        ledger.add(arrival.row, arrival.actor)
         if state is not None and trainer.rows == state["meta"]["cursor"]:
             trainer.load_state_dict(state)
             state = None

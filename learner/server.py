@@ -91,9 +91,9 @@ class Server:
         self.metrics.close()
 
     def _ingest(self, timeout: float) -> None:
-        for _, row in self.receiver.poll(timeout):
-            self.trainer.add(row)
-            self.ledger.add(row)
+        for arrival in self.receiver.arrivals(timeout):
+            self.trainer.add(arrival.row, self.ledger.number(arrival.actor))
+            self.ledger.add(arrival.row, arrival.actor)
 
     def _fit_base(self) -> None:
         log.info("training the base on %d demonstrations", self.ledger.demos)
@@ -137,14 +137,7 @@ class Server:
         self._checkpoint_time = time.monotonic()
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        held = self.ledger
-        return {
-            "demos": held.demos,
-            "env_steps": held.env_steps,
-            "episodes": held.episodes,
-            "rows": held.rows,
-            "updates": self.trainer.updates,
-        }
+        return {**self.ledger.counts(), "updates": self.trainer.updates}
 
     def _checkpoint_on_request(self, _: dict[str, Any]) -> dict[str, Any]:
         self._checkpoint()

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from handrail.config import check
-from handrail.errors import CheckpointError
 from robot_env.tasks.base import Task
 
 
@@ -109,23 +108,15 @@ class ScriptedOperator:
         self.steps += 1
         return self._expert.act(snapshot, nominal).astype(np.float32)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: the budget spent and the episodes watched."""
-        return {"steps": self.steps, "interventions": self.interventions, "episode": self._episode}
+    def resume(self, steps: int, takeovers: int, episodes: int) -> None:
+        """Go on with a run, between two episodes.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` stopped, between two episodes.
-
-        Raises:
-            CheckpointError: A count is missing or isn't one.
+        Args:
+            steps: Driven so far [steps].
+            takeovers: So far.
+            episodes: Watched so far.
         """
-        try:
-            self.steps, self.interventions = int(state["steps"]), int(state["interventions"])
-            self._episode = int(state["episode"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the operator's state needs steps, interventions and episode, got {state}: {error}"
-            ) from None
+        self.steps, self.interventions, self._episode = steps, takeovers, episodes
 
     def _look(self, left: float) -> None:
         if left < self._best - self._config.progress:
