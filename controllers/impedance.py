@@ -9,8 +9,8 @@ Sources:
     N. Hogan, "Impedance Control: An Approach to Manipulation", 1985.
     O. Khatib, "A Unified Approach for Motion and Force Control of Robot Manipulators", 1987:
     dynamically consistent inverse.
-    A. Albu-Schäffer, C. Ott, G. Hirzinger, "A Unified Passivity-based Control Framework for
-    Position, Torque and Impedance Control of Flexible Joint Robots", 2007: damping from inertia.
+    A. Albu-Schäffer, C. Ott, U. Frese, G. Hirzinger, "Cartesian Impedance Control of Redundant
+    Robots: Recent Results with the DLR-Light-Weight-Arms", 2003: factorised damping.
 """
 
 from __future__ import annotations
@@ -19,40 +19,46 @@ import math
 
 import numpy as np
 
+from controllers.joints import barrier, brake
 from controllers.kernel import kernel
 from controllers.kinematics import Q_HIGH, Q_LOW
 from controllers.layout import P, R, S
-from controllers.limits import barrier, brake
 from controllers.rotation import between
+from controllers.symmetric import eigen
 
 REGULAR = 1e-4  # [1/kg, 1/(kg m^2)], added to the inverse task inertia near singularities
 
 
 @kernel
-def spring(params: np.ndarray, pose: np.ndarray, target: np.ndarray, force: np.ndarray) -> float:
+def spring(
+    params: np.ndarray,
+    stiffness: np.ndarray,
+    pose: np.ndarray,
+    target: np.ndarray,
+    force: np.ndarray,
+) -> float:
     """Write the full spring's wrench on the tool and return its potential [J].
 
     Args:
         params: Packed `ControlConfig`.
+        stiffness: x, y, z [N/m], rotational [N m/rad], shape (4,).
         pose: Of the tool, shape (7,).
         target: Of the spring's other end, shape (7,).
         force: Out, shape (6,), base frame [N, N m].
     """
     energy, clip = 0.0, params[P.clip]
     for i in range(3):
-        stiffness = params[P.stiffness + i]
         error = target[i] - pose[i]
         reach = min(abs(error), clip)
-        energy += stiffness * reach * (abs(error) - 0.5 * reach)
-        force[i] = stiffness * max(-clip, min(clip, error))
+        energy += stiffness[i] * reach * (abs(error) - 0.5 * reach)
+        force[i] = stiffness[i] * max(-clip, min(clip, error))
     phi = between(
         (pose[3], pose[4], pose[5], pose[6]), (target[3], target[4], target[5], target[6])
     )
     angle = math.sqrt(phi[0] * phi[0] + phi[1] * phi[1] + phi[2] * phi[2])
     reach = min(angle, params[P.rotational_clip])
-    stiffness = params[P.rotational_stiffness]
-    energy += stiffness * reach * (angle - 0.5 * reach)
-    scale = stiffness if angle <= reach else stiffness * reach / angle
+    energy += stiffness[3] * reach * (angle - 0.5 * reach)
+    scale = stiffness[3] if angle <= reach else stiffness[3] * reach / angle
     for i in range(3):
         force[3 + i] = scale * phi[i]
     return energy
@@ -60,15 +66,13 @@ def spring(params: np.ndarray, pose: np.ndarray, target: np.ndarray, force: np.n
 
 @kernel
 def shape(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: np.ndarray) -> None:
-    """Write the axes' damping and the dynamically consistent inverse for this pose.
+    """Write damping and dynamically consistent inverse for this pose.
 
-    With the task inertia L = (J M^-1 J^T)^-1: D_i = 2 z sqrt(K_i L_ii), at least K_i dt (1/2 + d)
-    with d = 1 tick of delay (sampled springs leak that much), at most where one more tick of
-    damping would turn the motion round.
+    The task inertia is L = (J M^-1 J^T)^-1.
 
     Args:
         params: Packed `ControlConfig`.
-        state: Changed in place: `damping` and `projector`.
+        state: Changed in place: `damping_goal` and `projector`.
         reading: Of this tick.
         jacobian: Shape (6, 7).
     """
@@ -100,34 +104,75 @@ def shape(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: 
             for k in range(j):
                 total -= low[i, k] * low[j, k]
             low[i, j] = math.sqrt(max(total, 1e-12)) if i == j else total / low[j, j]
-    inertia = np.empty((6, 6))
+    lifted = np.empty((6, 6))  # Q0 = low^-T, so that the task inertia is Q0 Q0^T
     for c in range(6):
-        for i in range(6):
-            total = 1.0 if i == c else 0.0
-            for k in range(i):
-                total -= low[i, k] * inertia[k, c]
-            inertia[i, c] = total / low[i, i]
         for i in range(5, -1, -1):
-            total = inertia[i, c]
+            total = 1.0 if i == c else 0.0
             for k in range(i + 1, 6):
-                total -= low[k, i] * inertia[k, c]
-            inertia[i, c] = total / low[i, i]
-    dt = params[P.dt]
-    for i in range(6):
-        stiffness = params[P.stiffness + i] if i < 3 else params[P.rotational_stiffness]
-        floor = 1.5 * stiffness * dt
-        # along one axis with the others free the arm weighs 1 / (J M^-1 J^T)_ii, less than L_ii
-        free = 0.0
-        for k in range(i + 1):
-            free += low[i, k] * low[i, k]
-        wanted = 2.0 * params[P.damping_ratio] * math.sqrt(stiffness * inertia[i, i])
-        state[S.damping + i] = max(floor, min(wanted, 0.25 / (free * dt)))
+                total -= low[k, i] * lifted[k, c]
+            lifted[i, c] = total / low[i, i]
+    factorise(params, state, low, lifted)
     for i in range(7):
+        half = np.empty(6)
+        for c in range(6):
+            half[c] = 0.0
+            for k in range(6):
+                half[c] += lift[i, k] * lifted[k, c]
         for c in range(6):
             total = 0.0
             for k in range(6):
-                total += lift[i, k] * inertia[k, c]
+                total += half[k] * lifted[c, k]
             state[S.projector + 6 * i + c] = total
+
+
+@kernel
+def factorise(params: np.ndarray, state: np.ndarray, low: np.ndarray, lifted: np.ndarray) -> None:
+    """Write the damping that gives every mode of arm and spring the same damping ratio.
+
+    With L = Q0 Q0^T and K = Q0 (U diag(k) U^T) Q0^T: D = Q0 U diag(2 z sqrt(k)) U^T Q0^T. Each mode
+    is damped at least k dt (1/2 + d) with d = 1 tick of delay (sampled springs leak that much), and
+    at most where a few more ticks of damping would turn the motion round.
+
+    Args:
+        params: Packed `ControlConfig`.
+        state: Changed in place: `damping_goal`.
+        low: Cholesky factor of L^-1, shape (6, 6).
+        lifted: Q0, its inverse transposed, shape (6, 6).
+    """
+    dt = params[P.dt]
+    modes, vectors = np.empty((6, 6)), np.empty((6, 6))
+    for i in range(6):
+        for j in range(6):
+            total = 0.0
+            for k in range(max(i, j), 6):
+                total += low[k, i] * state[S.stiffness + min(k, 3)] * low[k, j]
+            modes[i, j] = total
+    eigen(modes, vectors)
+    axes = np.empty((6, 6))  # Q0 U
+    for i in range(6):
+        for j in range(6):
+            total = 0.0
+            for k in range(6):
+                total += lifted[i, k] * vectors[k, j]
+            axes[i, j] = total
+    rates = np.empty(6)
+    for i in range(6):
+        mode = max(modes[i, i], 0.0)
+        wanted = 2.0 * state[S.ratio] * math.sqrt(mode)
+        rates[i] = min(max(wanted, 1.5 * dt * mode), 0.25 / dt)
+    for i in range(6):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(6):
+                total += axes[i, k] * rates[k] * axes[j, k]
+            state[S.damping_goal + 6 * i + j] = state[S.damping_goal + 6 * j + i] = total
+
+
+@kernel
+def blend_damping(state: np.ndarray, part: float) -> None:
+    """Move the damping a part of the way to its goal; between two that damp, all damp."""
+    for i in range(36):
+        state[S.damping + i] += part * (state[S.damping_goal + i] - state[S.damping + i])
 
 
 @kernel
@@ -158,7 +203,9 @@ def rest_torque(
         null[i] = max(-bound, min(bound, pull))
     wrench = np.empty(6)
     for c in range(6):
-        total = state[S.damping + c] * state[S.twist + c]
+        total = 0.0
+        for k in range(6):
+            total += state[S.damping + 6 * c + k] * state[S.twist + k]
         for i in range(7):
             total += state[S.projector + 6 * i + c] * null[i]
         wrench[c] = total

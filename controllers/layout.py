@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from controllers.config import ControlConfig
+from controllers.config import MAX_BOXES, STAGES, ControlConfig
 from controllers.kinematics import TOOL
 
 N = TypeVar("N", bound=tuple)
@@ -23,7 +23,15 @@ class Params(NamedTuple):
     stiffness: int
     box_low: int
     box_high: int
+    contact_low: int
+    contact_high: int
+    stiffness_range: int
+    rotational_stiffness_range: int
+    damping_ratio_range: int
+    keep_out: int  # (8 * 6,) boxes
     tool: int  # tool centre in the hand's frame [m]
+    boxes: int  # how many boxes there are
+    on: int  # (9,) 1 for each stage of `config.STAGES` that is on, else 0
     period: int  # [ticks] of a policy period
     rotational_stiffness: int
     clip: int
@@ -37,6 +45,16 @@ class Params(NamedTuple):
     max_speed: int
     max_rotation_speed: int
     cone: int
+    contact_speed: int
+    contact_force: int
+    contact_time: int
+    reflex_stiffness: int
+    reflex_damping_ratio: int
+    reflex_retreat: int
+    reflex_time: int
+    reflex_ramp: int
+    reflex_latch: int
+    reflex_window: int
     joint_margin: int
     joint_barrier: int
     speed_share: int
@@ -48,6 +66,9 @@ class Params(NamedTuple):
     tank_min: int
     refill: int
     harvest: int
+    human_credit: int
+    human_window: int
+    observer_damping: int
     stale_periods: int
     heartbeat: int
     hold_time: int
@@ -77,17 +98,31 @@ class State(NamedTuple):
     twist: int  # (6,) of the tool [m/s, rad/s]
     start: int  # (7,) pose where the path to the request begins
     goal: int  # (7,) pose of the request
+    asked: int  # (5,) of the request: stiffness x, y, z, rotational, damping ratio
     progress: int  # [ticks] along that path
     target: int  # (7,) pose of the virtual spring's end
+    stiffness: int  # (4,) of the spring: x, y, z [N/m], rotational [N m/rad]
+    ratio: int  # [-] damping ratio
     share: int  # [-] of the stiffness in effect, 0..1
     tank: int  # [J]
+    lent: int  # [J] that a person was lent and has not given back
+    credit: int  # [J] lent within the window
     potential: int  # [J] of spring and barriers at the end of the last tick
     spring: int  # [J] of the spring alone
     audit: int  # [J] worst windowed energy balance so far, decaying with the refill
     work: int  # [J] delivered to the arm since reset
-    damping: int  # (6,) of the axes [N s/m, N m s/rad]
+    damping: int  # (36,) symmetric, tool twist to wrench [N s/m, N s, N m s/rad], (6, 6) row-major
+    damping_goal: int  # (36,) what the damping moves to
     projector: int  # (42,) dynamically consistent inverse of the Jacobian, (7, 6) row-major
     gripper: int  # target width [m]
+    touched: int  # [ticks] since the last touch
+    risk: int  # [-] of the newest tick, 0 without a critic
+    reflex: int  # 1 while the reflex holds authority down, else 0
+    reflex_age: int  # [ticks] since the last reflex began
+    reflexes: int  # in a row, each within the window of the one before
+    refuge: int  # (7,) pose that the reflex draws the target to
+    ceiling: int  # [N/m] of the stiffness while it comes back after a reflex
+    bias: int  # [N] force on the tool at rest, slowest follower
     gated: int  # below: since the start of the period, as in Snapshot
     clipped: int
     leashed: int
@@ -96,8 +131,28 @@ class State(NamedTuple):
     force_peak: int
     force_square: int  # [N^2], sum
     speed_peak: int
+    gate_sum: int  # [-]
+    gate_low: int  # [-]
+    tank_low: int  # [J]
+    work_sum: int  # [J] given out in the period
+    risk_peak: int  # [-]
+    reflex_ticks: int
     ticks: int  # in the period
     gate: int  # [-] share of the step that the gate granted at the last tick
+
+
+class On(NamedTuple):
+    """Offsets into `params` of the stages' switches, in the order of `config.STAGES`."""
+
+    leash: int
+    box: int
+    speed: int
+    keep_out: int
+    contact: int
+    reflex: int
+    energy: int
+    torque: int
+    observer: int
 
 
 class Reading(NamedTuple):
@@ -118,6 +173,8 @@ class Mailbox(NamedTuple):
     seq: int  # of the newest request; negative: none yet
     source: int  # Source, granted by the host
     pose: int  # (7,) target
+    stiffness: int  # (4,) wanted: x, y, z [N/m], rotational [N m/rad]; 0 for the config's
+    ratio: int  # [-] wanted damping ratio; 0 for the config's
     gripper: int  # target width [m]
     heartbeat: int  # [s] age of the actor's heartbeat
     stop: int  # nonzero: go to soft stop
@@ -131,7 +188,20 @@ def _offsets(kind: type[N], **sizes: int) -> tuple[N, int]:
     return kind(*starts[:-1]), starts[-1]
 
 
-P, PARAMS_SIZE = _offsets(Params, stiffness=3, box_low=3, box_high=3, tool=3)
+P, PARAMS_SIZE = _offsets(
+    Params,
+    stiffness=3,
+    box_low=3,
+    box_high=3,
+    contact_low=3,
+    contact_high=3,
+    stiffness_range=2,
+    rotational_stiffness_range=2,
+    damping_ratio_range=2,
+    keep_out=6 * MAX_BOXES,
+    tool=3,
+    on=len(STAGES),
+)
 S, STATE_SIZE = _offsets(
     State,
     q=7,
@@ -141,12 +211,19 @@ S, STATE_SIZE = _offsets(
     twist=6,
     start=7,
     goal=7,
+    asked=5,
+    refuge=7,
     target=7,
-    damping=6,
+    stiffness=4,
+    damping=36,
+    damping_goal=36,
     projector=42,
 )
 R, READING_SIZE = _offsets(Reading, q=7, dq=7, acted=7, held=7, mass=49, wrench=6)
-M, MAILBOX_SIZE = _offsets(Mailbox, pose=7)
+M, MAILBOX_SIZE = _offsets(Mailbox, pose=7, stiffness=4)
+
+
+ON = On(*(P.on + i for i in range(len(STAGES))))
 
 
 def pack_params(
@@ -165,9 +242,15 @@ def pack_params(
             value = tool
         elif name == "period":
             value = max(1, round(1.0 / (control_hz * config.dt)))
+        elif name == "keep_out":
+            value = sum(config.keep_out, ())
+        elif name == "boxes":
+            value = len(config.keep_out)
+        elif name == "on":
+            value = tuple(float(stage not in config.off) for stage in STAGES)
         else:
             value = getattr(config, name)
-        params[start : start + (3 if isinstance(value, tuple) else 1)] = value
+        params[start : start + (len(value) if isinstance(value, tuple) else 1)] = value
     return params
 
 

@@ -47,6 +47,7 @@ class Fault(IntEnum):
     FORCE_LIMIT = 6  # the tool met more force than the config allows
     ENERGY_AUDIT = 7  # more energy left the controller than its window allows
     COMMANDED = 8  # somebody asked for a stop
+    REFLEXES = 9  # the risk critic's reflex acted too often in a short time
 
 
 class Request(NamedTuple):
@@ -57,11 +58,17 @@ class Request(NamedTuple):
     position: np.ndarray  # (3,) float64, target of the tool centre, base frame [m]
     quaternion: np.ndarray  # (4,) float64, xyzw, target orientation of the tool, base frame
     gripper: float  # target width between the fingers [m], 0 is closed
+    stiffness: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # x, y, z [N/m], rotational [N m/rad]
+    damping_ratio: float = 0.0  # [-]; here and in `stiffness` 0 asks for the config's
 
     def pack(self) -> np.ndarray:
         """Return the request as a flat (REQUEST_SIZE,) float64 array."""
         return np.array(
-            [self.seq, self.source, *self.position, *self.quaternion, self.gripper], np.float64
+            [
+                *(self.seq, self.source, *self.position, *self.quaternion, self.gripper),
+                *(*self.stiffness, self.damping_ratio),
+            ],
+            np.float64,
         )
 
     @staticmethod
@@ -74,11 +81,17 @@ class Request(NamedTuple):
         if array.shape != (REQUEST_SIZE,):
             raise ProtocolMismatch(f"a request has {REQUEST_SIZE} values, got {array.shape}")
         return Request(
-            int(array[0]), int(array[1]), array[2:5].copy(), array[5:9].copy(), float(array[9])
+            int(array[0]),
+            int(array[1]),
+            array[2:5].copy(),
+            array[5:9].copy(),
+            float(array[9]),
+            tuple(map(float, array[10:14])),
+            float(array[14]),
         )
 
 
-REQUEST_SIZE = 10
+REQUEST_SIZE = 15
 
 
 _zeros3, _zeros4, _zeros6 = partial(np.zeros, 3), partial(np.zeros, 4), partial(np.zeros, 6)
@@ -110,13 +123,20 @@ class Snapshot:
     wrench: np.ndarray = field(default_factory=_zeros6)  # ON the tool, base frame [N, N m]
     gripper_width: float = 0.0  # measured [m]
     gripper_target: float = 0.0  # [m]
+    stiffness: np.ndarray = field(default_factory=_zeros4)  # in effect [N/m x 3, N m/rad]
     tank: float = 0.0  # energy left to spend [J]
+    tank_low: float = 0.0  # least of it [J]
     spring: float = 0.0  # energy of the virtual springs [J]
     gated_ticks: int = 0  # ticks in which the tank or a torque limit held the target back
     clipped_ticks: int = 0  # ticks in which the last-line torque clip acted
     leashed_ticks: int = 0  # ticks in which leash, box or speed limit changed the target
+    gate_mean: float = 1.0  # share of the steps that the gate granted [-]
+    gate_low: float = 1.0  # least share [-]
     energy_injected: float = 0.0  # positive jumps of the spring's energy that were paid for [J]
     energy_refused: float = 0.0  # what the gate did not grant [J]
+    energy_out: float = 0.0  # work of the torques on the arm [J]
+    risk_peak: float = 0.0  # largest risk that the critic saw [-]
+    reflex_ticks: int = 0  # ticks in which the reflex held authority down
     force_peak: float = 0.0  # largest |F| measured [N]
     force_rms: float = 0.0  # [N]
     speed_peak: float = 0.0  # largest speed of the tool centre [m/s]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +20,7 @@ from controllers.robot import REQUEST_SIZE, Fault, Mode, Request, Snapshot, Sour
 from handrail.errors import DeviceLost, ProtocolMismatch
 from robot_env.recordings import Recorder
 from robot_env.robots.mujoco import TRACE, MujocoConfig, MujocoRobot
-from robot_env.tasks.base import Task
+from robot_env.tasks.base import Task, Zone
 
 if TYPE_CHECKING:
     from robot_env.cameras.sim import SimCameras
@@ -57,7 +58,8 @@ class HostCore:
         self.ticks = round(1000.0 / task.spec.control_hz)  # of a policy period
         self.readonly = readonly
         self.refused = 0  # requests that were refused since the start
-        self.robot = MujocoRobot(task.scene(), robot_config, control_config, task.spec.control_hz)
+        control = with_zone(control_config, task.contact_zone)
+        self.robot = MujocoRobot(task.scene(), robot_config, control, task.spec.control_hz)
         self.recorder = Recorder(recordings, keep)
         self._closed_why: str | None = "no episode yet"
         self._last_seq = -1
@@ -221,6 +223,14 @@ class HostCore:
         if self.watch(snapshot) and self.recorder.folder is not None:
             log.info("recording %s", self.dump(self._fault.name))
         return snapshot
+
+
+def with_zone(config: ControlConfig, zone: Zone | None) -> ControlConfig:
+    """Return the config with the task's contact zone, unless it names one of its own."""
+    if zone is None or config.contact_low != config.contact_high:
+        return config
+    speed = min(zone.speed, config.contact_speed)
+    return replace(config, contact_low=zone.low, contact_high=zone.high, contact_speed=speed)
 
 
 def find_fault(request: Request, last_seq: int) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controllers import kernel
-from controllers.chain import ControlConfig, advance, initial_state, step
+from controllers.chain import NO_CRITIC, ControlConfig, advance, initial_state, step
 from controllers.kinematics import READY, TORQUE_MAX
 from controllers.layout import READING_SIZE, STATE_SIZE, M, R, S, empty_mailbox, pack_params
 from controllers.robot import SNAPSHOT_SIZE, Mode, Request, Snapshot
@@ -19,14 +19,15 @@ PARAMS = pack_params(CONFIG, 10.0)
 
 number = st.floats(allow_nan=True, allow_infinity=True)
 sane = st.floats(-0.5, 0.5)
+gain = st.floats(0.0, 4000.0)
 requests = st.lists(
     st.tuples(
         st.integers(-2, 50),
         st.integers(0, 2),
         st.one_of(
-            st.lists(number, min_size=8, max_size=8),
-            st.tuples(sane, sane, sane).map(
-                lambda p: [0.4 + p[0], p[1], 0.4 + p[2], 1.0, 0.0, 0.0, 0.0, 0.04]
+            st.lists(number, min_size=13, max_size=13),
+            st.tuples(sane, sane, sane, st.lists(gain, min_size=5, max_size=5)).map(
+                lambda p: [0.4 + p[0], p[1], 0.4 + p[2], 1.0, 0.0, 0.0, 0.0, *p[3], 0.04]
             ),
         ),
     ),
@@ -49,7 +50,7 @@ def rollout(sequence, seed: int, bad: float = 0.0, tick=step) -> list[np.ndarray
     torques = []
     for seq, source, values in sequence:
         mailbox[M.seq], mailbox[M.source] = seq, source
-        mailbox[M.pose : M.pose + 8] = values
+        mailbox[M.pose : M.gripper + 1] = values
         for _ in range(15):
             dq = rng.uniform(-0.4, 0.4, 7)
             reading[R.q : R.q + 7] += 1e-3 * dq
@@ -76,7 +77,8 @@ def test_torque_and_its_rate_hold_for_any_request_and_any_reading(sequence, seed
 
 
 def test_the_same_readings_give_the_same_torques_bit_for_bit():
-    sequence = [(k, 0, [0.4, 0.02 * k, 0.4, 1.0, 0.0, 0.0, 0.0, 0.04]) for k in range(8)]
+    gains = [300.0 * k for k in range(5)]
+    sequence = [(k, 0, [0.4, 0.02 * k, 0.4, 1.0, 0.0, 0.0, 0.0, *gains, 0.04]) for k in range(8)]
     assert np.array_equal(rollout(sequence, 1), rollout(sequence, 1))
 
 
@@ -88,7 +90,7 @@ def test_step_leaves_the_old_state_valid():
     assert after[S.tick] == 1.0
     again = state.copy()
     other = np.empty(7)
-    advance(PARAMS, again, rest(), mailbox, other)
+    advance(PARAMS, again, rest(), mailbox, NO_CRITIC, other)
     assert (again == after).all()
     assert (other == torque).all()
 
@@ -109,7 +111,8 @@ params, rng = pack_params(ControlConfig(), 10.0), np.random.default_rng(0)
 state, mailbox, reading = initial_state(params), empty_mailbox(), np.zeros(READING_SIZE)
 reading[R.q : R.q + 7], reading[R.elapsed] = READY, 1.0
 reading[R.mass : R.mass + 49] = np.diag([2.0, 2.0, 1.5, 1.5, 0.4, 0.4, 0.2]).ravel()
-mailbox[:10] = [1, 0, 0.35, 0.05, 0.45, 1.0, 0.0, 0.0, 0.0, 0.04]
+mailbox[M.seq], mailbox[M.pose : M.pose + 4] = 1, [0.35, 0.05, 0.45, 1.0]
+mailbox[M.pose + 6], mailbox[M.stiffness], mailbox[M.ratio] = 0.0, 900.0, 0.6
 for _ in range(60):
     reading[R.dq : R.dq + 7] = rng.uniform(-0.4, 0.4, 7)
     reading[R.q : R.q + 7] += 1e-3 * reading[R.dq : R.dq + 7]
@@ -137,7 +140,8 @@ print(type(step).__name__, *torque)
 
 @given(st.lists(st.floats(allow_nan=False), min_size=SNAPSHOT_SIZE, max_size=SNAPSHOT_SIZE))
 def test_snapshots_and_requests_survive_their_flat_form(values):
-    request = Request(3, 1, np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0]), 0.05)
+    place, turn = np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0])
+    request = Request(3, 1, place, turn, 0.05, (100.0, 200.0, 300.0, 40.0), 0.7)
     assert str(Request.unpack(request.pack())) == str(request)
     snapshot = Snapshot(time=values[0], tick=7, mode=2, q=np.array(values[1:8]), tank=values[9])
     assert (Snapshot.unpack(snapshot.pack()).pack() == snapshot.pack()).all()
@@ -145,7 +149,7 @@ def test_snapshots_and_requests_survive_their_flat_form(values):
 
 def test_states_are_finite_and_small():
     assert np.isfinite(initial_state(PARAMS)).all()
-    assert STATE_SIZE < 200
+    assert STATE_SIZE < 256
 
 
 def test_compiled_code_of_another_version_is_never_met(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from robot_env.robots.panda import scene
 
 CONFIG = ControlConfig()
 PARAMS = pack_params(CONFIG, 10.0)
+STIFFNESS = np.array([*CONFIG.stiffness, CONFIG.rotational_stiffness])
 HERE = np.array([0.4, 0.1, 0.3, 1.0, 0.0, 0.0, 0.0])
 
 offsets = st.tuples(*[st.floats(-0.05, 0.05)] * 3, *[st.floats(-1.7, 1.7)] * 3).map(np.array)
@@ -28,7 +29,7 @@ def pose_at(offset: np.ndarray) -> np.ndarray:
 
 def pull(offset: np.ndarray) -> tuple[float, np.ndarray]:
     force = np.empty(6)
-    return spring(PARAMS, HERE, pose_at(offset), force), force
+    return spring(PARAMS, STIFFNESS, HERE, pose_at(offset), force), force
 
 
 @settings(max_examples=200, deadline=None)
@@ -52,7 +53,7 @@ def test_pull_is_the_gradient_of_the_potential(offset):
             moved[axis] += step
         else:
             moved[3:] = multiply(exp(tuple(step * np.eye(3)[axis - 3])), tuple(HERE[3:]))
-        forward_energy = spring(PARAMS, moved, pose_at(offset), np.empty(6))
+        forward_energy = spring(PARAMS, STIFFNESS, moved, pose_at(offset), np.empty(6))
         slope = (forward_energy - pull(offset)[0]) / step
         assert -slope == pytest.approx(force[axis], abs=0.01)
 
@@ -61,9 +62,9 @@ def test_pull_is_the_gradient_of_the_potential(offset):
 @given(offsets)
 def test_a_quaternion_and_its_negative_are_the_same_target(offset):
     target, force, other = pose_at(offset), np.empty(6), np.empty(6)
-    energy = spring(PARAMS, HERE, target, force)
+    energy = spring(PARAMS, STIFFNESS, HERE, target, force)
     target[3:] *= -1.0
-    assert spring(PARAMS, HERE, target, other) == energy
+    assert spring(PARAMS, STIFFNESS, HERE, target, other) == energy
     assert (force == other).all()
 
 
@@ -106,9 +107,23 @@ def test_damping_takes_energy_out_in_every_direction():
 
 def test_damping_stays_within_what_sampling_allows():
     state, reading, jacobian = shaped()
-    damping = state[S.damping : S.damping + 6]
+    damping = state[S.damping_goal : S.damping_goal + 36].reshape(6, 6)
     mobility = jacobian @ np.linalg.solve(reading[R.mass : R.mass + 49].reshape(7, 7), jacobian.T)
-    stiffness = np.array([*CONFIG.stiffness, *[CONFIG.rotational_stiffness] * 3])
-    assert (damping >= 1.5 * stiffness * CONFIG.dt).all()
-    assert (damping * CONFIG.dt * np.diag(mobility) < 0.5).all()
+    stiffness = np.diag([*CONFIG.stiffness, *[CONFIG.rotational_stiffness] * 3])
+    assert np.linalg.eigvalsh(damping - 1.5 * stiffness * CONFIG.dt).min() > 0.0
+    assert np.abs(np.linalg.eigvals(damping @ mobility)).max() * CONFIG.dt < 0.26
+
+
+@pytest.mark.parametrize("ratio", [0.4, 0.8, 1.0])
+def test_every_mode_of_arm_and_spring_has_the_same_damping_ratio(ratio):
+    state, reading, jacobian = shaped()
+    state[S.ratio] = ratio
+    shape(PARAMS, state, reading, jacobian)
+    damping = state[S.damping_goal : S.damping_goal + 36].reshape(6, 6)
+    mobility = jacobian @ np.linalg.solve(reading[R.mass : R.mass + 49].reshape(7, 7), jacobian.T)
+    stiffness = np.diag([*CONFIG.stiffness, *[CONFIG.rotational_stiffness] * 3])
+    zero, one = np.zeros((6, 6)), np.eye(6)
+    system = np.block([[zero, one], [-mobility @ stiffness, -mobility @ damping]])
+    poles = np.linalg.eigvals(system)
+    np.testing.assert_allclose(-poles.real / np.abs(poles), ratio, atol=0.02)
     assert reading.size == READING_SIZE

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controllers.config import ControlConfig
+from controllers.joints import barrier, brake
 from controllers.kinematics import DQ_MAX, Q_HIGH, Q_LOW, TORQUE_MAX
+from controllers.last_line import bound_torque
 from controllers.layout import pack_params
-from controllers.limits import barrier, bound_target, bound_torque, brake
+from controllers.limits import bound_target
 from controllers.rotation import between, exp, multiply, z_axis
 from handrail.errors import ConfigError
 
@@ -35,7 +37,7 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
 @given(points, turns, points, turns)
 def test_target_moves_no_faster_than_its_speed_limits(point, turn, goal, goal_turn):
     previous, wanted = pose(point, turn), pose(goal, goal_turn)
-    bound_target(PARAMS, previous.copy(), previous, wanted)
+    bound_target(PARAMS, previous.copy(), previous, CONFIG.max_speed, wanted)
     travel = np.linalg.norm(wanted[:3] - previous[:3])
     assert travel <= CONFIG.max_speed * CONFIG.dt + 1e-12
     assert angle(previous, wanted) <= CONFIG.max_rotation_speed * CONFIG.dt + 1e-9
@@ -48,7 +50,7 @@ def test_target_settles_inside_box_leash_and_cone(point, turn, goal, goal_turn):
     target = here.copy()
     for _ in range(800):
         wanted = pose(goal, goal_turn)
-        bound_target(PARAMS, here, target, wanted)
+        bound_target(PARAMS, here, target, CONFIG.max_speed, wanted)
         target = wanted
         assert (target[:3] >= np.array(CONFIG.box_low) - 1e-12).all()
         assert (target[:3] <= np.array(CONFIG.box_high) + 1e-12).all()
@@ -62,7 +64,7 @@ def test_a_target_within_all_limits_is_left_alone_bit_for_bit():
     here = pose(np.array([0.45, 0.0, 0.2]), (0.0, 0.0, 0.0))
     wanted = pose(np.array([0.4501, 0.0, 0.2]), (0.0, 0.0005, 0.0))
     before = wanted.copy()
-    assert not bound_target(PARAMS, here, here, wanted)
+    assert not bound_target(PARAMS, here, here, CONFIG.max_speed, wanted)
     assert (wanted == before).all()
 
 

@@ -55,7 +55,7 @@ def ask(seq: float, values=None) -> np.ndarray:
     state = initial_state(PARAMS)
     mailbox[M.seq], mailbox[M.pose : M.pose + 7] = seq, state[S.pose : S.pose + 7]
     if values is not None:
-        mailbox[M.pose : M.pose + 8] = values
+        mailbox[M.pose : M.pose + 7], mailbox[M.gripper] = values[:7], values[7]
     return mailbox
 
 
@@ -128,7 +128,7 @@ def test_a_change_of_authority_starts_from_the_measured_pose(robot):
     lead = snapshot.target_position[0] - snapshot.position[0]
     assert lead > 0.8 * CONFIG.clip
     same = Request(snapshot.request_seq + 1, Source.HUMAN, snapshot.position, DOWN, 0.0)
-    snapshot = robot.run(same, 100)
+    snapshot = robot.run(same, 200)
     assert snapshot.mode == Mode.HUMAN
     assert abs(snapshot.target_position[0] - snapshot.position[0]) < 0.3 * lead
     torque = robot.history(150)[:, TRACE["torque"]]

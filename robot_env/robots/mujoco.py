@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, fields
+from statistics import NormalDist
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from controllers.chain import ControlConfig, begin_period, initial_state
 from controllers.kinematics import READY, inverse
 from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
+from controllers.risk import empty_critic
 from controllers.robot import Request, Snapshot
 from handrail.config import check
 from handrail.errors import ConfigError, Error
@@ -40,6 +43,9 @@ class MujocoConfig:
     damping: Range = (0.2, 0.6)  # [N m s/rad], of each joint
     payload_error: Range = (-0.05, 0.05)  # [kg], at the hand, not compensated
     delay: int = 1  # [ticks], from command to torque
+    loss: float = 0.0  # [-], share of ticks in which a loss of commands begins
+    loss_ticks: int = 1  # [ticks], that a loss lasts; the arm holds its last command
+    echo: Literal["acted", "sent"] = "acted"  # what the arm says has acted; "sent" is a lie
     encoder_resolution: float = 1e-5  # [rad]
     speed_noise: float = 1e-3  # [rad/s], standard deviation of each joint's velocity
     force_noise: float = 1.0  # [N], standard deviation before the low-pass filter
@@ -51,12 +57,16 @@ class MujocoConfig:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
+            if item.name == "echo":
+                continue
             if isinstance(value, tuple):
                 check(value[0] <= value[1], item.name, value, "a range [low, high]")
                 if item.name in ("friction", "damping"):
                     check(value[0] >= 0.0, item.name, value, "at least 0")
             else:
                 check(math.isfinite(value) and value >= 0, item.name, value, "at least 0")
+        check(self.loss < 1.0, "loss", self.loss, "below 1")
+        check(self.loss_ticks >= 1, "loss_ticks", self.loss_ticks, "1 or more")
         check(self.delay < MAX_DELAY, "delay", self.delay, f"below {MAX_DELAY} ticks")
 
 
@@ -104,6 +114,7 @@ class MujocoRobot:
         self.episode = 0
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
         self.late_ticks = 0  # set by a host in real time, since the last snapshot
+        self.critic = empty_critic()  # risk critic, packed; a host may set another between runs
         self.trace = np.zeros((TRACE_LENGTH, TRACE_WIDTH))
         self._plant = np.zeros(PLANT_SIZE)
         self._reading = np.zeros(READING_SIZE)
@@ -149,6 +160,9 @@ class MujocoRobot:
         plant[PL.force_noise], plant[PL.torque_noise] = c.force_noise, c.torque_noise
         plant[PL.smoothing] = math.exp(-self.control.dt / c.wrench_filter) if c.wrench_filter else 0
         plant[PL.delay], plant[PL.grip] = c.delay, float(self.has_gripper)
+        plant[[PL.window, PL.excess]] = -math.inf
+        plant[PL.lossy] = NormalDist().inv_cdf(c.loss) if c.loss else -math.inf
+        plant[PL.burst], plant[PL.echo_sent] = c.loss_ticks, float(c.echo == "sent")
         plant[PL.bias : PL.bias + 3] = rng.uniform(*c.force_bias, 3)
         plant[PL.bias + 3 : PL.bias + 6] = rng.uniform(*c.torque_bias, 3)
         plant[PL.filtered : PL.filtered + 6] = plant[PL.bias : PL.bias + 6]
@@ -179,6 +193,8 @@ class MujocoRobot:
             mailbox[M.pose : M.pose + 3] = request.position
             mailbox[M.pose + 3 : M.pose + 7] = request.quaternion
             mailbox[M.gripper] = request.gripper
+            mailbox[M.stiffness : M.stiffness + 4] = request.stiffness
+            mailbox[M.ratio] = request.damping_ratio
         self._mailbox[M.heartbeat] = self.heartbeat_age
         begin_period(self.state)
         self._run(ticks)
@@ -216,13 +232,20 @@ class MujocoRobot:
             wrench=reading[R.wrench : R.wrench + 6].copy(),
             gripper_width=width,
             gripper_target=float(s[S.gripper]),
+            stiffness=s[S.share] * s[S.stiffness : S.stiffness + 4],
             tank=float(s[S.tank]),
+            tank_low=float(s[S.tank_low]),
             spring=float(s[S.spring]),
             gated_ticks=int(s[S.gated]),
             clipped_ticks=int(s[S.clipped]),
             leashed_ticks=int(s[S.leashed]),
+            gate_mean=float(s[S.gate_sum] / ticks),
+            gate_low=float(s[S.gate_low]),
             energy_injected=float(s[S.injected]),
             energy_refused=float(s[S.refused]),
+            energy_out=float(s[S.work_sum]),
+            risk_peak=float(s[S.risk_peak]),
+            reflex_ticks=int(s[S.reflex_ticks]),
             force_peak=float(s[S.force_peak]),
             force_rms=math.sqrt(s[S.force_square] / ticks),
             speed_peak=float(s[S.speed_peak]),
@@ -256,6 +279,23 @@ class MujocoRobot:
             )
         return q
 
+    @property
+    def meter(self) -> float:
+        """Work of the torques that acted on the arm since reset, from its true motion [J]."""
+        return float(self._plant[PL.meter])
+
+    @property
+    def energy_used(self) -> float:
+        """Largest share of the allowed energy that any window since reset has taken [-].
+
+        Measured / allowed, where the window's refill and what the springs held at its beginning are
+        free, and the ticks that a command needs or loses can't be billed.
+        """
+        plant, control = self._plant, self.control
+        unbilled = (1.0 + plant[PL.delay] + plant[PL.burst]) * plant[PL.stroke]
+        allowed = control.tank_max - control.tank_min + control.human_credit + unbilled
+        return float(plant[PL.excess] / allowed)
+
     def history(self, ticks: int) -> np.ndarray:
         """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
         count = int(self._plant[PL.ticks])
@@ -266,8 +306,7 @@ class MujocoRobot:
         self.state = initial_state(self.params, self.data.qpos[:7].copy())
         self.state[S.gripper] = gripper
         if self._plant[PL.ticks] > 0.0:  # go on from the torque in effect, not from zero
-            at = PL.pipe + 7 * int((self._plant[PL.ticks] - 1) % MAX_DELAY)
-            self.state[S.torque : S.torque + 7] = self._plant[at : at + 7]
+            self.state[S.torque : S.torque + 7] = self._plant[PL.newest : PL.newest + 7]
         self._mailbox[:] = empty_mailbox()
         reading = self._reading
         reading[R.q : R.q + 7], reading[R.dq : R.dq + 7] = self.data.qpos[:7], self.data.qvel[:7]
@@ -292,6 +331,7 @@ class MujocoRobot:
             self.state,
             self._reading,
             self._mailbox,
+            self.critic,
             self.trace,
         )
         self._tick_us = (time.perf_counter() - start) * 1e6 / max(1, ticks)

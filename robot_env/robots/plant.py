@@ -8,7 +8,7 @@ import numpy as np
 
 from controllers.chain import advance
 from controllers.kernel import kernel
-from controllers.layout import R, S
+from controllers.layout import P, R, S
 from robot_env.robots.native import mj_step, mj_step1, mj_step2
 
 MAX_DELAY = 8  # [ticks]
@@ -29,6 +29,15 @@ class Plant(NamedTuple):
     filtered: int  # (6,) state of the low-pass filter [N, N m]
     acted: int  # (7,) torque in effect until now [N m]
     pipe: int  # (MAX_DELAY * 7,) commands on their way [N m]
+    newest: int  # (7,) command that arrived last [N m]
+    lossy: int  # standard normal value below which a command is lost
+    burst: int  # [ticks] that a loss lasts
+    losing: int  # [ticks] left of this loss
+    echo_sent: int  # 1 if the arm claims that what was sent has acted
+    meter: int  # [J] given to the arm since reset, from true motion and torque
+    window: int  # [J] largest of stored - given out over window beginnings, refill taken off
+    excess: int  # [J] largest over windows of given out - stored at the beginning - refill
+    stroke: int  # [J] largest of |torque| |motion| in a tick: what a tick can't be billed for
     ticks: int  # since reset
 
 
@@ -37,6 +46,7 @@ _sizes = dict.fromkeys(Plant._fields, 1) | {
     "filtered": 6,
     "acted": 7,
     "pipe": 7 * MAX_DELAY,
+    "newest": 7,
 }
 _starts = np.cumsum([0, *_sizes.values()]).tolist()
 PL = Plant(*_starts[:-1])
@@ -110,7 +120,9 @@ def read(
         reading[R.q + i] = step * np.floor(q / step + 0.5) if step > 0.0 else q
         reading[R.dq + i] = qvel[i] + plant[PL.speed_noise] * noise[(at + i) % NOISE]
         reading[R.acted + i] = plant[PL.acted + i]
-        reading[R.held + i] = state[S.torque + i]
+        reading[R.held + i] = plant[PL.newest + i]
+        if plant[PL.echo_sent] != 0.0:
+            reading[R.acted + i] = reading[R.held + i] = state[S.torque + i]
     for k in range(49):
         index = inertia_at[k]
         reading[R.mass + k] = inertia[index] if index >= 0 else 0.0
@@ -153,6 +165,7 @@ def run_ticks(
     state: np.ndarray,
     reading: np.ndarray,
     mailbox: np.ndarray,
+    critic: np.ndarray,
     trace: np.ndarray,
 ) -> None:
     """Run control ticks against the simulated arm.
@@ -173,25 +186,34 @@ def run_ticks(
         state: Of the chain, see `layout.S`.
         reading: Scratch, see `layout.R`.
         mailbox: See `layout.M`.
+        critic: Packed risk critic, see `advance`.
         trace: Ring of the last ticks, shape (L, TRACE_WIDTH), row = tick % L.
     """
-    torque = np.empty(7)
+    torque, before = np.empty(7), np.empty(7)
     delay = int(plant[PL.delay])
     for _ in range(ticks):
         mj_step1(model, data)
         read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
-        advance(params, state, reading, mailbox, torque)
+        advance(params, state, reading, mailbox, critic, torque)
         count = int(plant[PL.ticks])
         new = PL.pipe + 7 * (count % MAX_DELAY)
         old = PL.pipe + 7 * ((count - delay) % MAX_DELAY)
+        if plant[PL.losing] > 0.0:
+            plant[PL.losing] -= 1.0
+        elif noise[(13 * count + 5) % NOISE] < plant[PL.lossy]:
+            plant[PL.losing] = plant[PL.burst]
         for i in range(7):
-            plant[new + i] = torque[i]
+            if plant[PL.losing] == 0.0:
+                plant[PL.newest + i] = torque[i]
+            plant[new + i] = plant[PL.newest + i]
+            before[i] = qpos[i]
         for i in range(7):
             ctrl[i] = plant[old + i]
             plant[PL.acted + i] = plant[old + i]
         if plant[PL.grip] != 0.0:
             ctrl[7] = ctrl[8] = 0.5 * state[S.gripper]
         mj_step2(model, data)
+        _meter(plant, params, state, ctrl, qpos, before)
         plant[PL.ticks] += 1.0
         row = trace[count % trace.shape[0]]
         row[0] = count * 0.001
@@ -206,6 +228,29 @@ def run_ticks(
             row[_SPEED + i] = state[S.twist + i]
         for i in range(6):
             row[_WRENCH + i] = reading[R.wrench + i]
+
+
+@kernel
+def _meter(
+    plant: np.ndarray,
+    params: np.ndarray,
+    state: np.ndarray,
+    ctrl: np.ndarray,
+    qpos: np.ndarray,
+    before: np.ndarray,
+) -> None:
+    # independent of the chain's ledger: true torque over true motion
+    work, stroke = 0.0, 0.0
+    for i in range(7):
+        moved = qpos[i] - before[i]
+        work += ctrl[i] * moved
+        stroke += abs(ctrl[i] * moved)
+    given = plant[PL.meter] - params[P.refill] * params[P.dt] * plant[PL.ticks]
+    plant[PL.window] = max(plant[PL.window], -given - state[S.potential])
+    plant[PL.meter] += work
+    given += work - params[P.refill] * params[P.dt]
+    plant[PL.excess] = max(plant[PL.excess], plant[PL.window] + given)
+    plant[PL.stroke] = max(plant[PL.stroke], stroke)
 
 
 @kernel

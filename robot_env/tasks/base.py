@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,6 +38,14 @@ VELOCITY_SCALE = 0.1  # [m/s]
 TANK_SCALE = 2.0  # [J]
 
 
+class Zone(NamedTuple):
+    """A box in which contact is likely, base frame, and how fast the target may move there."""
+
+    low: Vector  # [m]
+    high: Vector  # [m]
+    speed: float  # [m/s]
+
+
 class Actor(Protocol):
     """Something that acts on what the host says: experts and trivial policies."""
 
@@ -58,12 +66,14 @@ class Task(ABC):
         truth_names: Entries of the truth vector, `success` first.
         gripper: True if the last action dimension commands the gripper, +1 close, -1 open.
         objects: Length of the observed pose of the loose object, 0 for none.
+        contact_zone: Where contact is likely, so that the target moves slowly; None for nowhere.
     """
 
     defaults: ClassVar[dict[str, Any]]
     truth_names: ClassVar[tuple[str, ...]]
     gripper: ClassVar[bool] = False
     objects: ClassVar[int] = 0
+    contact_zone: ClassVar[Zone | None] = None
 
     def __init__(self, config: TaskConfig) -> None:
         """Resolve the config and lay out the observation."""

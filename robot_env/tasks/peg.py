@@ -17,7 +17,7 @@ from controllers.kinematics import TOOL
 from controllers.robot import Snapshot
 from robot_env.robots.panda import scene
 from robot_env.tasks import parts
-from robot_env.tasks.base import DOWN, HOME, Actor, Reflex, Task, pack, uniform
+from robot_env.tasks.base import DOWN, HOME, Actor, Reflex, Task, Zone, pack, uniform
 
 if TYPE_CHECKING:
     from robot_env.robots.mujoco import MujocoRobot
@@ -47,6 +47,7 @@ class Peg(Task):
         "friction": 0.8,
         "depth": 0.025,
     }
+    contact_zone: ClassVar[Zone | None] = Zone((0.38, -0.12, 0.0), (0.62, 0.12, 0.11), 0.08)
     truth_names: ClassVar[tuple[str, ...]] = (
         "success", "depth", "tilt", "offset_x", "offset_y", "error_x", "error_y", "error_z",
     )  # fmt: skip
