@@ -288,12 +288,12 @@ class MujocoRobot:
     def energy_used(self) -> float:
         """Largest share of the allowed energy that any window since reset has taken [-].
 
-        Measured / allowed, where the window's refill and what the springs held at its beginning are
-        free, and the ticks that a command needs or loses can't be billed.
+        Measured / allowed. What the springs held at its beginning, the refill and what people were
+        lent are free, and the ticks that a command needs or loses can't be billed.
         """
         plant, control = self._plant, self.control
         unbilled = (1.0 + plant[PL.delay] + plant[PL.burst]) * plant[PL.stroke]
-        allowed = control.tank_max - control.tank_min + control.human_credit + unbilled
+        allowed = control.tank_max - control.tank_min + unbilled
         return float(plant[PL.excess] / allowed)
 
     def history(self, ticks: int) -> np.ndarray:

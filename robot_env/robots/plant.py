@@ -35,8 +35,10 @@ class Plant(NamedTuple):
     losing: int  # [ticks] left of this loss
     echo_sent: int  # 1 if the arm claims that what was sent has acted
     meter: int  # [J] given to the arm since reset, from true motion and torque
-    window: int  # [J] largest of stored - given out over window beginnings, refill taken off
-    excess: int  # [J] largest over windows of given out - stored at the beginning - refill
+    supply: int  # [J] allowed since reset: refill and what people were lent
+    credit: int  # [J] that the chain counted as lent at the last tick
+    window: int  # [J] largest of stored - given out over window beginnings, supply taken off
+    excess: int  # [J] largest over windows of given out - stored at the beginning - supply
     stroke: int  # [J] largest of |torque| |motion| in a tick: what a tick can't be billed for
     ticks: int  # since reset
 
@@ -245,10 +247,13 @@ def _meter(
         moved = qpos[i] - before[i]
         work += ctrl[i] * moved
         stroke += abs(ctrl[i] * moved)
-    given = plant[PL.meter] - params[P.refill] * params[P.dt] * plant[PL.ticks]
+    given = plant[PL.meter] - plant[PL.supply]
     plant[PL.window] = max(plant[PL.window], -given - state[S.potential])
     plant[PL.meter] += work
-    given += work - params[P.refill] * params[P.dt]
+    plant[PL.supply] += params[P.refill] * params[P.dt]
+    plant[PL.supply] += max(0.0, state[S.credit] - plant[PL.credit])
+    plant[PL.credit] = state[S.credit]
+    given = plant[PL.meter] - plant[PL.supply]
     plant[PL.excess] = max(plant[PL.excess], plant[PL.window] + given)
     plant[PL.stroke] = max(plant[PL.stroke], stroke)
 

@@ -175,7 +175,7 @@ def spiral(snapshot: Snapshot, nominal: np.ndarray, t: int, scale: float) -> np.
     """
     if t < APPROACH_STEPS:
         return push(snapshot, nominal + parts.up(0.002), scale)
-    centre = nominal[:2] + on_spiral((t - APPROACH_STEPS) * 0.012, 0.0018)
+    centre = nominal[:2] + on_spiral((t - APPROACH_STEPS) * 0.009, 0.0024)
     return np.array([*(centre - snapshot.target_position[:2]), -0.5 * scale]) / scale
 
 
