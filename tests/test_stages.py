@@ -335,7 +335,7 @@ def test_a_stage_that_is_off_changes_what_the_chain_does(stage):
     tables = {
         "energy": {"tank_start": 0.06},
         "observer": {"tank_start": 0.06, "tank_max": 0.06, "refill": 0.0},
-        "keep_out": {"keep_out": ((0.2, 0.01, 0.0, 0.9, 0.4, 0.9),)},
+        "keep_out": {"keep_out": ((0.2, 0.003, 0.0, 0.9, 0.4, 0.9),)},
         "box": {"box_high": (0.75, 0.45, 0.305)},
     }
     unguarded = ("energy", "torque", "leash") if stage == "observer" else ()
