@@ -91,6 +91,11 @@ class Metronome:
         """Begin again now, without counting what was missed."""
         self._next = time.monotonic_ns() + self._period
 
+    @property
+    def due(self) -> int:
+        """The next deadline, on the monotonic clock [ns]."""
+        return self._next
+
     def wait(self) -> int:
         """Sleep until the next deadline and return how many periods are due, at least 1.
 

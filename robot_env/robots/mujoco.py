@@ -19,6 +19,7 @@ from controllers.risk import empty_critic
 from controllers.robot import Request, Snapshot
 from handrail.config import check
 from handrail.errors import ConfigError, Error
+from robot_env.robots.meter import ME, METER_SIZE, restart
 from robot_env.robots.plant import (
     MAX_DELAY,
     NOISE,
@@ -123,6 +124,11 @@ class MujocoRobot:
         self._inertia_at = _inertia_index(self.model, self.data)
         address = int(self.model.sensor("tool_contact").adr[0])
         self._contact = self.data.sensordata[address : address + 9]
+        self._tool = self.data.site_xpos[self.model.site("tool").id]
+        self._centre = self.data.xipos[self._hand]
+        self._applied = self.data.xfrc_applied[self._hand]
+        self.meter = np.zeros(METER_SIZE)  # see `robot_env.robots.meter`
+        self.meter[ME.wall] = math.nan
         self._tick_us = 0.0
         self.state = initial_state(self.params)
         self.reset(READY, 0.04, np.random.default_rng(0))
@@ -156,11 +162,12 @@ class MujocoRobot:
         data.xfrc_applied[self._hand, :3] = weight
         plant = self._plant
         plant[:] = 0.0
+        plant[PL.payload : PL.payload + 3] = weight
+        restart(self.meter)
         plant[PL.resolution], plant[PL.speed_noise] = c.encoder_resolution, c.speed_noise
         plant[PL.force_noise], plant[PL.torque_noise] = c.force_noise, c.torque_noise
         plant[PL.smoothing] = math.exp(-self.control.dt / c.wrench_filter) if c.wrench_filter else 0
         plant[PL.delay], plant[PL.grip] = c.delay, float(self.has_gripper)
-        plant[[PL.window, PL.excess]] = -math.inf
         plant[PL.lossy] = NormalDist().inv_cdf(c.loss) if c.loss else -math.inf
         plant[PL.burst], plant[PL.echo_sent] = c.loss_ticks, float(c.echo == "sent")
         plant[PL.bias : PL.bias + 3] = rng.uniform(*c.force_bias, 3)
@@ -280,21 +287,16 @@ class MujocoRobot:
         return q
 
     @property
-    def meter(self) -> float:
-        """Work of the torques that acted on the arm since reset, from its true motion [J]."""
-        return float(self._plant[PL.meter])
-
-    @property
     def energy_used(self) -> float:
         """Largest share of the allowed energy that any window since reset has taken [-].
 
         Measured / allowed. What the springs held at its beginning, the refill and what people were
         lent are free, and the ticks that a command needs or loses can't be billed.
         """
-        plant, control = self._plant, self.control
-        unbilled = (1.0 + plant[PL.delay] + plant[PL.burst]) * plant[PL.stroke]
+        control, meter = self.control, self.meter
+        unbilled = (1.0 + self.config.delay + self.config.loss_ticks) * meter[ME.stroke]
         allowed = control.tank_max - control.tank_min + unbilled
-        return float(plant[PL.excess] / allowed)
+        return float(meter[ME.excess] / allowed)
 
     def history(self, ticks: int) -> np.ndarray:
         """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
@@ -325,7 +327,11 @@ class MujocoRobot:
             data.M,
             self._inertia_at,
             self._contact,
+            self._tool,
+            self._centre,
+            self._applied,
             self._plant,
+            self.meter,
             self._noise,
             self.params,
             self.state,

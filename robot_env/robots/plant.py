@@ -8,7 +8,8 @@ import numpy as np
 
 from controllers.chain import advance
 from controllers.kernel import kernel
-from controllers.layout import P, R, S
+from controllers.layout import R, S
+from robot_env.robots.meter import feel_wall, measure, push_tool
 from robot_env.robots.native import mj_step, mj_step1, mj_step2
 
 MAX_DELAY = 8  # [ticks]
@@ -34,12 +35,7 @@ class Plant(NamedTuple):
     burst: int  # [ticks] that a loss lasts
     losing: int  # [ticks] left of this loss
     echo_sent: int  # 1 if the arm claims that what was sent has acted
-    meter: int  # [J] given to the arm since reset, from true motion and torque
-    supply: int  # [J] allowed since reset: refill and what people were lent
-    credit: int  # [J] that the chain counted as lent at the last tick
-    window: int  # [J] largest of stored - given out over window beginnings, supply taken off
-    excess: int  # [J] largest over windows of given out - stored at the beginning - supply
-    stroke: int  # [J] largest of |torque| |motion| in a tick: what a tick can't be billed for
+    payload: int  # (3,) weight on the hand that nobody compensates [N]
     ticks: int  # since reset
 
 
@@ -49,6 +45,7 @@ _sizes = dict.fromkeys(Plant._fields, 1) | {
     "acted": 7,
     "pipe": 7 * MAX_DELAY,
     "newest": 7,
+    "payload": 3,
 }
 _starts = np.cumsum([0, *_sizes.values()]).tolist()
 PL = Plant(*_starts[:-1])
@@ -161,7 +158,11 @@ def run_ticks(
     inertia: np.ndarray,
     inertia_at: np.ndarray,
     contact: np.ndarray,
+    tool: np.ndarray,
+    centre: np.ndarray,
+    applied: np.ndarray,
     plant: np.ndarray,
+    meter: np.ndarray,
     noise: np.ndarray,
     params: np.ndarray,
     state: np.ndarray,
@@ -182,7 +183,11 @@ def run_ticks(
         inertia: View of the joint-space inertia's entries.
         inertia_at: See `read`.
         contact: View of the contact sensor, see `read`.
+        tool: View of the true place of the tool centre, shape (3,) [m].
+        centre: View of the place of the hand's centre of mass, shape (3,) [m].
+        applied: View of force and torque on the hand, shape (6,) [N, N m].
         plant: Packed, see `Plant`.
+        meter: See `robot_env.robots.meter`.
         noise: See `read`.
         params: Packed, see `layout.P`.
         state: Of the chain, see `layout.S`.
@@ -191,11 +196,14 @@ def run_ticks(
         critic: Packed risk critic, see `advance`.
         trace: Ring of the last ticks, shape (L, TRACE_WIDTH), row = tick % L.
     """
-    torque, before = np.empty(7), np.empty(7)
+    torque, before, last = np.empty(7), np.empty(7), np.empty(7)
+    payload = plant[PL.payload : PL.payload + 3]
     delay = int(plant[PL.delay])
     for _ in range(ticks):
         mj_step1(model, data)
         read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
+        push_tool(meter, tool, centre, state[S.twist], payload, applied)
+        feel_wall(meter, reading)
         advance(params, state, reading, mailbox, critic, torque)
         count = int(plant[PL.ticks])
         new = PL.pipe + 7 * (count % MAX_DELAY)
@@ -208,14 +216,14 @@ def run_ticks(
             if plant[PL.losing] == 0.0:
                 plant[PL.newest + i] = torque[i]
             plant[new + i] = plant[PL.newest + i]
-            before[i] = qpos[i]
+            before[i], last[i] = qpos[i], plant[PL.acted + i]
         for i in range(7):
             ctrl[i] = plant[old + i]
             plant[PL.acted + i] = plant[old + i]
         if plant[PL.grip] != 0.0:
             ctrl[7] = ctrl[8] = 0.5 * state[S.gripper]
         mj_step2(model, data)
-        _meter(plant, params, state, ctrl, qpos, before)
+        measure(meter, params, state, last, ctrl, before, qpos)
         plant[PL.ticks] += 1.0
         row = trace[count % trace.shape[0]]
         row[0] = count * 0.001
@@ -230,32 +238,6 @@ def run_ticks(
             row[_SPEED + i] = state[S.twist + i]
         for i in range(6):
             row[_WRENCH + i] = reading[R.wrench + i]
-
-
-@kernel
-def _meter(
-    plant: np.ndarray,
-    params: np.ndarray,
-    state: np.ndarray,
-    ctrl: np.ndarray,
-    qpos: np.ndarray,
-    before: np.ndarray,
-) -> None:
-    # independent of the chain's ledger: true torque over true motion
-    work, stroke = 0.0, 0.0
-    for i in range(7):
-        moved = qpos[i] - before[i]
-        work += ctrl[i] * moved
-        stroke += abs(ctrl[i] * moved)
-    given = plant[PL.meter] - plant[PL.supply]
-    plant[PL.window] = max(plant[PL.window], -given - state[S.potential])
-    plant[PL.meter] += work
-    plant[PL.supply] += params[P.refill] * params[P.dt]
-    plant[PL.supply] += max(0.0, state[S.credit] - plant[PL.credit])
-    plant[PL.credit] = state[S.credit]
-    given = plant[PL.meter] - plant[PL.supply]
-    plant[PL.excess] = max(plant[PL.excess], plant[PL.window] + given)
-    plant[PL.stroke] = max(plant[PL.stroke], stroke)
 
 
 @kernel
