@@ -15,6 +15,7 @@ from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import expand
+from learner.risk.config import RiskConfig
 from robot_env.realtime import HostConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
@@ -54,6 +55,7 @@ class Config:
     base: BaseConfig = field(default_factory=BaseConfig)
     operator: OperatorConfig = field(default_factory=OperatorConfig)
     host: HostConfig = field(default_factory=HostConfig)
+    risk: RiskConfig = field(default_factory=RiskConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 

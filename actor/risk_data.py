@@ -18,7 +18,11 @@ from handrail.runs import Run, open_run
 from learner.risk.config import RiskConfig
 from learner.risk.data import Episode, load_episodes
 from learner.risk.labels import Limits, violations
+from robot_env.host import HostCore
+from robot_env.pushes import push_episode
 from robot_env.recordings import Recording
+from robot_env.robots.mujoco import TRACE
+from robot_env.tasks import make
 
 
 def episode_of(
@@ -71,6 +75,27 @@ def episode_of(
     return Episode(inputs.astype(np.float32), bad, control.dt)
 
 
+def collect(config: Config, episodes: int, seed: int) -> list[Episode]:
+    """Return episodes of scripted pushes on a task's simulated arm.
+
+    Args:
+        config: Of the run: task, robot, control and what a violation is.
+        episodes: How many.
+        seed: Of the first one; the others count on from it.
+    """
+    core = HostCore(make(config.task.name, config.task), config.robot, config.control)
+    made = []
+    try:
+        for number in range(seed, seed + episodes):
+            trace, stiffness = push_episode(core, number)
+            made.append(
+                episode_of(trace, TRACE, stiffness, config.control, config.risk, core.robot.tool)
+            )
+    finally:
+        core.close()
+    return made
+
+
 def select(episodes: list[Episode], config: RiskConfig) -> list[Episode]:
     """Return the episodes with the features that the config lets the critic see."""
     width = PLACED if config.use_place else FREE
@@ -104,7 +129,11 @@ def data_folder(run: Run) -> Path:
 
 
 def config_of(source: Path) -> Config | None:
-    """Return the config of a run folder, or None for a data file."""
+    """Return the config of a run folder, or None for a data file.
+
+    Raises:
+        RunFolderError: A folder, but of no run.
+    """
     return parse_config(load_toml(open_run(source).config)) if source.is_dir() else None
 
 
