@@ -59,6 +59,13 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+@dataclass(frozen=True)
+class RiskTable:
+    """Table [risk] alone, for commands that work without a run."""
+
+    risk: RiskConfig = field(default_factory=RiskConfig)
+
+
 def load_config(name: str, overrides: list[str] | None = None, command: str = "train") -> Config:
     """Return the config of a shipped task or of a TOML file, with overrides applied.
 

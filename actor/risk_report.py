@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BEFORE = 0.5  # [s], shown before a violation
-_SWEEP = 40  # thresholds that are drawn
+_SWEEP = 150  # thresholds that are drawn
 
 
-def draw(
-    critic: Critic, scored: Scored, config: RiskConfig, results: dict[str, Any]
-) -> Figure:
+def draw(critic: Critic, scored: Scored, config: RiskConfig, results: dict[str, Any]) -> Figure:
     """Return the figure of a critic on held-out episodes.
 
     Args:

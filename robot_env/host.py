@@ -168,7 +168,7 @@ class HostCore:
         try:
             newer = self.critic.offer(array)
         except CheckpointError as error:
-            log.warning("refused a risk critic, version %d stays: %s", self.critic.version, error)
+            log.warning("refused a risk critic, version %d stays: %s", self.critic.newest, error)
             raise
         if newer:
             log.info("risk critic version %d", version_of(array))

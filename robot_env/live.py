@@ -164,9 +164,7 @@ class LiveServer:
             log.warning("process %d, which had authority, is gone", session.pid)
             self._lose("the client was lost")
 
-    def _do(
-        self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None
-    ) -> None:
+    def _do(self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None) -> None:
         if kind == doorbell.CRITIC:
             self._aside.load_critic(session, critic_of(fd))
             return

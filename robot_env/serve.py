@@ -109,9 +109,7 @@ class LockstepServer:
             self._hang_up()
             self._rest("the client was lost")
 
-    def _do(
-        self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None
-    ) -> None:
+    def _do(self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None) -> None:
         if kind == doorbell.STEP:
             session.publish(self._core.step(read_request(self._core, session)))
             self._after()

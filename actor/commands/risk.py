@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,13 +105,9 @@ def _override(config: RiskConfig, words: list[str]) -> RiskConfig:
         return config
     import tyro
 
-    from learner.risk.config import RiskConfig
+    from actor.config import RiskTable
 
-    @dataclass(frozen=True)
-    class Overrides:
-        risk: RiskConfig
-
-    return tyro.cli(Overrides, prog="handrail risk", args=words, default=Overrides(config)).risk
+    return tyro.cli(RiskTable, prog="handrail risk", args=words, default=RiskTable(config)).risk
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def fit_critic(
     judge = _judge(held_out, mean, rate, np.random.default_rng([config.seed, 2]))
     best, best_params, best_step, since = np.inf, state.params, 0, 0
     for step in range(0, config.steps, _CHUNK):
-        now, after, label = _draw(windows, config, rng)
+        batches = _draw(windows, config, rng)
         state, loss = _advance(
-            optimiser, state, inputs, now, after, label, weights, discount, config.target_rate
+            optimiser, state, inputs, *batches, weights, discount, config.target_rate
         )
         if (step + _CHUNK) % config.evaluate_every < _CHUNK:
             judged = float(judge(state.params))
@@ -139,7 +139,7 @@ def _positives(config: RiskConfig) -> int:
 
 def _draw(
     windows: Windows, config: RiskConfig, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return indices now and after, and labels, each (chunk, heads, batch)."""
     positive = np.flatnonzero(windows.violates)
     negative = np.flatnonzero(~windows.violates)
@@ -149,8 +149,9 @@ def _draw(
         [rng.choice(positive, (*shape, many)), rng.choice(negative, (*shape, config.batch - many))],
         axis=-1,
     )
-    label = windows.violates[pick].astype(np.float32)
-    return windows.now[pick], windows.after[pick], label
+    parts = (windows.now[pick], windows.after[pick], windows.violates[pick].astype(np.float32))
+    now, after, label = map(jnp.asarray, parts)
+    return now, after, label
 
 
 @partial(jax.jit, static_argnums=0)
@@ -158,9 +159,9 @@ def _advance(
     optimiser: optax.GradientTransformation,
     state: State,
     inputs: jax.Array,
-    now: np.ndarray,
-    after: np.ndarray,
-    label: np.ndarray,
+    now: jax.Array,
+    after: jax.Array,
+    label: jax.Array,
     weights: np.ndarray,
     discount: float,
     target_rate: float,
@@ -175,12 +176,12 @@ def _advance(
     return state, losses.mean()
 
 
-def _judge(
-    windows: Windows, mean: np.ndarray, rate: np.ndarray, rng: np.random.Generator
-) -> Any:
+def _judge(windows: Windows, mean: np.ndarray, rate: np.ndarray, rng: np.random.Generator) -> Any:
     """Return the held-out cross-entropy of weights against what really came of each window."""
     pick = rng.permutation(len(windows.now))[:_JUDGED]
-    inputs = standardise(jnp.asarray(windows.features[windows.now[pick]]), jnp.asarray(mean), rate)
+    inputs = standardise(
+        jnp.asarray(windows.features[windows.now[pick]]), jnp.asarray(mean), jnp.asarray(rate)
+    )
     outcome = jnp.asarray(windows.outcome[pick], jnp.float32)
 
     @jax.jit
