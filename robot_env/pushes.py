@@ -34,14 +34,14 @@ def draw_push(rng: np.random.Generator) -> Push:
     direction = np.array([*lean, -1.0])
     return Push(
         direction / np.linalg.norm(direction),
-        float(np.exp(rng.uniform(np.log(0.01), np.log(0.05)))),
+        float(np.exp(rng.uniform(np.log(0.012), np.log(0.032)))),
         float(np.exp(rng.uniform(np.log(0.005), np.log(0.08)))),
         float(rng.uniform(0.0, 0.018)),
         int(rng.integers(0, 6)),
     )
 
 
-def push_episode(core: HostCore, seed: int, steps: int = 40) -> tuple[np.ndarray, np.ndarray]:
+def push_episode(core: HostCore, seed: int, steps: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """Run an episode of pushes and return every tick of it.
 
     Args:

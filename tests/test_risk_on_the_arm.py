@@ -27,7 +27,7 @@ def spoken(capsys):
 
 def test_pushes_are_seen_by_the_critic_as_the_chain_sees_them():
     (episode,) = collect(load_config("peg"), 1, 3)
-    assert episode.features.shape == (4000, PLACED)
+    assert episode.features.shape == (6000, PLACED)
     force = np.linalg.norm(episode.features[:, 12:15], axis=1)
     assert np.array_equal(episode.violation, force > RiskConfig().force_limit)
     speed = episode.features[:, FEATURES["twist"]][:, :3]
