@@ -98,8 +98,9 @@ def _draw_cost(
         lead = violation_leads(scored, on, config.hysteresis * on)
         any_time.append(np.mean(~np.isnan(lead)))
         early.append(np.mean(lead >= config.announce))
-    axes.plot(rates, any_time, color=BLUE, linewidth=1.6)
-    axes.plot(rates, early, color=AMBER, linewidth=1.6)
+    first = int(np.argmax(rates))  # below that threshold the alarm hardly ever ends
+    axes.plot(rates[first:], any_time[first:], color=BLUE, linewidth=1.6)
+    axes.plot(rates[first:], early[first:], color=AMBER, linewidth=1.6)
     at = results["false_alarms_per_s"]
     axes.scatter([at], [results["announced"]], s=42, color=BLUE, zorder=4, clip_on=False)
     axes.scatter([at], [results["announced_in_time"]], s=42, color=AMBER, zorder=4, clip_on=False)
@@ -133,14 +134,16 @@ def _draw_course(axes: Axes, critic: Critic, scored: Scored) -> None:
     axes.fill_between(time[use], low, high, color=TEAL, alpha=0.15, linewidth=0)
     axes.plot(time[use], middle, color=TEAL, linewidth=2)
     usual = float(np.quantile(np.concatenate(scored.safe), 0.99))
-    for level, colour, text in (
-        (critic.threshold_on, INK, f"alarm on {critic.threshold_on:.2f}"),
-        (critic.threshold_off, GREY, f"off {critic.threshold_off:.2f}"),
-        (usual, FAINT, "99 % of safe ticks are below"),
+    for level, colour, text, above in (
+        (critic.threshold_on, INK, f"alarm on {critic.threshold_on:.2f}", True),
+        (critic.threshold_off, GREY, f"off {critic.threshold_off:.2f}", False),
+        (usual, FAINT, "99 % of safe ticks are below", True),
     ):
         axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (5, 3)))
-        axes.text(time[0], level + 0.015, text, color=colour if colour != FAINT else GREY,
-                  fontsize=8)  # fmt: skip
+        axes.text(
+            time[0], level + (0.01 if above else -0.015), text, fontsize=8,
+            color=GREY if colour == FAINT else colour, va="bottom" if above else "top",
+        )  # fmt: skip
     axes.set(xlim=(time[0], 0), ylim=(0, 1.02))
     axes.set_xlabel("before the limit is passed [ms]; median and quartiles", color=GREY, fontsize=8)
 
