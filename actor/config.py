@@ -15,6 +15,7 @@ from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import expand
+from learner.risk.config import RiskConfig
 from robot_env.realtime import HostConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
@@ -54,7 +55,15 @@ class Config:
     base: BaseConfig = field(default_factory=BaseConfig)
     operator: OperatorConfig = field(default_factory=OperatorConfig)
     host: HostConfig = field(default_factory=HostConfig)
+    risk: RiskConfig = field(default_factory=RiskConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class RiskTable:
+    """Table [risk] alone, for commands that work without a run."""
+
+    risk: RiskConfig = field(default_factory=RiskConfig)
 
 
 def load_config(name: str, overrides: list[str] | None = None, command: str = "train") -> Config:

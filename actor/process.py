@@ -34,7 +34,20 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
     task = make(config.task.name, config.task)
     metrics = Metrics(run, "actor")
     host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE)
-    link = Uplink(run, task.spec, "actor-0", config.run.max_lead, stop, config.run.journal)
+    link = Uplink(
+        run,
+        task.spec,
+        "actor-0",
+        config.run.max_lead,
+        stop,
+        config.run.journal,
+        host.load_critic,
+    )
+
+    def reconnect() -> None:
+        host.reconnect(HOST_PATIENCE)
+        link.renew_critic()
+
     try:
         session = Session(
             config,
@@ -47,7 +60,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
             if config.operator.enabled
             else None,
             stop,
-            lambda: host.reconnect(HOST_PATIENCE),
+            reconnect,
         )
         session.run()
     finally:

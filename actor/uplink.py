@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
 from handrail.codec import encode_row
 from handrail.errors import LinkTimeout
@@ -19,6 +22,7 @@ from handrail.transition import Transition
 from handrail.transport import RequestClient, StreamSender, Subscriber
 from handrail.wire import Hello
 from learner.acting import Policy
+from learner.risk.publish import TOPIC
 
 PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
 
@@ -34,7 +38,19 @@ class Uplink:
         max_lead: int,
         stop: Callable[[], bool],
         journal: bool = False,
+        load_critic: Callable[[np.ndarray], int] | None = None,
     ) -> None:
+        """Open the link.
+
+        Args:
+            run: The run's folder and the names of its sockets.
+            spec: Of the environment.
+            actor_id: Name of this actor.
+            max_lead: Training steps that acting may be ahead of training; 0: no bound.
+            stop: Returns True once the run is to stop.
+            journal: Also write an account of rows apart from the spool.
+            load_critic: Takes a packed risk critic to the host and returns the version held there.
+        """
         self._spec = spec
         self._stop = stop
         self._max_lead = max_lead
@@ -44,9 +60,10 @@ class Uplink:
             self._spool,
             Hello.of(actor_id, self._spool.session, spec),
         )
-        self._weights = Subscriber(run.endpoint("broadcast"), topics=("policy", "base"))
+        self._weights = Subscriber(run.endpoint("broadcast"), topics=("policy", "base", TOPIC))
         self._requests = RequestClient(run.endpoint("request"))
         self._journal = Journal(run.folder / "journal.txt") if journal else None
+        self._critics = CriticRelay(load_critic) if load_critic else None
         self._trained = 0
         self._base: tuple[dict[str, Any], Any] | None = None
         self._newest: tuple[dict[str, Any], Any] | None = None
@@ -89,7 +106,9 @@ class Uplink:
             time.sleep(0.05)
 
     def refresh(self, policy: Policy) -> None:
-        """Apply the newest base and weights, if there are newer ones."""
+        """Apply the newest base and weights, and pass the newest risk critic on to the host."""
+        if self._critics is not None:
+            self._critics.take(self._weights.latest(TOPIC))
         self._base = self._weights.latest("base") or self._base
         self._newest = self._weights.latest("policy") or self._newest
         if self._base is None or self._newest is None:
@@ -100,6 +119,11 @@ class Uplink:
         policy.load(meta, {**arrays, **self._base[1]})
         self._trained = int(meta["trained_steps"])
         self._newest = None
+
+    def renew_critic(self) -> None:
+        """Hand the risk critic on again: the host is another one than before."""
+        if self._critics is not None:
+            self._critics.renew()
 
     def may_step(self, env_steps: int) -> bool:
         """Return whether the learner's training is within the allowed lead of these steps."""
@@ -120,7 +144,8 @@ class Uplink:
     def status(self) -> dict[str, Any]:
         """Return depth of the spool and state of the connection."""
         status = self._sender.status()
-        return {"spool_depth": status.depth, "connected": status.connected}
+        critic = {} if self._critics is None else self._critics.status()
+        return {"spool_depth": status.depth, "connected": status.connected, **critic}
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Make everything durable, give the learner a moment to take it, and let go."""

@@ -68,14 +68,13 @@ def robot_of(control: ControlConfig, real: MujocoConfig = REAL, wall: bool = Fal
 
 def drive(robot: MujocoRobot, ask: Ask, seconds: float, period: int = 100) -> Trail:
     """Run an arm and return what it did."""
-    rows = []
+    rows, tool = [], robot.data.site("tool").xpos  # type: ignore[attr-defined]
     for tick in range(round(1000 * seconds)):
         request = ask(robot, tick) if tick % period == 0 else None
+        before = tool.copy()
         robot.run(request, 1)
-        s = robot.state
-        speed = float(np.linalg.norm(s[S.twist : S.twist + 3]))
-        force = robot.meter[ME.force]
-        rows.append([tick * 1e-3, *s[S.pose : S.pose + 3], force, s[S.tank], speed])
+        speed = 1e3 * float(np.linalg.norm(tool - before))
+        rows.append([tick * 1e-3, *tool, robot.meter[ME.force], robot.state[S.tank], speed])
     a = np.array(rows)
     return Trail(a[:, 0], a[:, 1:4], a[:, 4], a[:, 5], a[:, 6])
 

@@ -38,7 +38,7 @@ def draw(trails: dict[str, dict[str, Any]], rows: dict[str, Any], folder: Path) 
     tank.axhline(0.05, color=GREY, lw=0.8)
     tank.set(title="Energy tank with the chain on", xlabel="time [s]", ylabel="tank [J]", ylim=0)
 
-    names = sorted(rows, key=lambda name: (len(name), name))
+    names = sorted(rows, key=lambda name: (int(name[1:].rstrip("b")), name))
     for at, (kind, colour) in enumerate((("off", OFF), ("on", ON))):
         shares = [max(0.004, rows[name][kind]["energy_vs_bound"]) for name in names]
         places = [i + 0.38 * (at - 0.5) for i in range(len(names))]

@@ -22,6 +22,7 @@ HEADER = 16  # [values], the last ones unused and zero
 MAX_INPUTS, MAX_HEADS, MAX_LAYERS, MAX_WIDTH = 32, 8, 3, 256
 INPUT_CLIP = 10.0  # [deviations], beyond it a network's word is worth nothing
 _HALF = 1 << 16
+_ROWS = 8192  # at a time in `evaluate`, so that they stay in the cache
 
 
 class Header(NamedTuple):
@@ -173,12 +174,17 @@ def evaluate(critic: Critic, features: np.ndarray) -> np.ndarray:
         critic: Not empty.
         features: Shape (N, F) with F >= inputs; what is beyond the inputs is passed over.
     """
-    x = (features[:, : critic.mean.size].astype(np.float32) - critic.mean) * critic.rate
-    x = np.broadcast_to(np.clip(x, -INPUT_CLIP, INPUT_CLIP), (critic.heads, *x.shape))
-    for layer in critic.layers[:-1]:
-        x = np.maximum(np.matmul(x, layer.kernel) + layer.bias[:, None], 0.0)
-    last = critic.layers[-1]
-    return (np.matmul(x, last.kernel) + last.bias[:, None])[..., 0]
+    every = np.empty((critic.heads, len(features)), np.float32)
+    for start in range(0, len(features), _ROWS):
+        rows = features[start : start + _ROWS, : critic.mean.size].astype(np.float32)
+        rows = np.clip((rows - critic.mean) * critic.rate, -INPUT_CLIP, INPUT_CLIP)
+        for head in range(critic.heads):
+            x = rows
+            for layer in critic.layers[:-1]:
+                x = np.maximum(x @ layer.kernel[head] + layer.bias[head], 0.0)
+            last = critic.layers[-1]
+            every[head, start : start + _ROWS] = (x @ last.kernel[head] + last.bias[head])[:, 0]
+    return every
 
 
 def _sizes(array: np.ndarray) -> tuple[int, int, list[int]]:

@@ -15,6 +15,8 @@ import time
 from typing import Any
 
 from handrail.config import from_dict
+from handrail.critic import version_of
+from handrail.critic_file import critic_path
 from handrail.metrics import Metrics
 from handrail.runs import Run
 from handrail.spec import EnvSpec
@@ -24,6 +26,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.ledger import Ledger
 from learner.packet import split_base
 from learner.restore import checkpoint, restore
+from learner.risk.publish import TOPIC, CriticWatch
 from learner.store import Store
 from learner.trainer import Trainer
 
@@ -57,10 +60,12 @@ class Server:
         self.broadcast = Broadcaster(run.endpoint("broadcast"))
         handlers = {"status": self._status, "checkpoint": self._checkpoint_on_request}
         self.requests = RequestServer(run.endpoint("request"), handlers)
+        self._critic = CriticWatch(critic_path(run.folder))
         self._base_published = -1
         self._published_steps = -1
         self._publish_time = 0.0
         self._status_time = 0.0
+        self._critic_time = -math.inf
         self._checkpoint_time = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -69,6 +74,7 @@ class Server:
             self._publish()
         while not stop.is_set():
             self.requests.poll()
+            self._publish_critic_if_due()
             self._ingest(0.0 if self.trainer.due() else IDLE_WAIT)
             if not self.trainer.fitted:
                 if self.ledger.demos >= self.demos:
@@ -119,6 +125,17 @@ class Server:
         steps = self._trained_steps()
         self.broadcast.publish("policy", {**meta, "trained_steps": steps}, rest)
         self._published_steps, self._publish_time = steps, time.monotonic()
+
+    def _publish_critic_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._critic_time < STATUS_PERIOD:
+            return
+        self._critic_time = now
+        critic = self._critic.poll()
+        if critic is not None:
+            version = version_of(critic)
+            log.info("risk critic version %d is published", version)
+            self.broadcast.publish(TOPIC, {"version": version}, {"critic": critic})
 
     def _trained_steps(self) -> int:
         return self.trainer.env_steps - math.ceil(self.trainer.due() / self.config.utd)

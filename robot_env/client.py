@@ -16,6 +16,7 @@ import numpy as np
 from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Request, Snapshot
 from handrail.errors import DeviceLost, ProtocolMismatch
 from robot_env import doorbell
+from robot_env.critic_slot import send_array
 from robot_env.shared import Block, Layout, Segment
 
 if TYPE_CHECKING:
@@ -187,6 +188,19 @@ class HostClient:
         """Have the host write its flight recorder to the run folder and return the file's path."""
         return str(self._call(doorbell.DUMP)["path"])
 
+    def load_critic(self, array: np.ndarray) -> int:
+        """Hand the host a packed risk critic and return the newest version that it holds.
+
+        Raises:
+            CheckpointError: The host refused it; its last good one stays.
+            DeviceLost: The host is gone.
+        """
+        fd = send_array(array)
+        try:
+            return int(self._call(doorbell.CRITIC, {}, fd)["version"])
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """Give the authority back; safe to call twice."""
         if self._conn is not None:
@@ -284,10 +298,12 @@ class HostClient:
                 else:
                     self._answer(kind, payload)
 
-    def _call(self, kind: bytes, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _call(
+        self, kind: bytes, payload: dict[str, Any] | None = None, send_fd: int | None = None
+    ) -> dict[str, Any]:
         conn = self._connection()
         try:
-            doorbell.send(conn, kind, payload)
+            doorbell.send(conn, kind, payload, send_fd)
             answer, reply, fd = doorbell.receive(conn)
         except TimeoutError:
             self._lose(f"it did not answer within {self._answer_within:g} s")

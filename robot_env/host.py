@@ -17,7 +17,9 @@ import numpy as np
 
 from controllers.config import ControlConfig
 from controllers.robot import REQUEST_SIZE, Fault, Mode, Request, Snapshot, Source
-from handrail.errors import DeviceLost, ProtocolMismatch
+from handrail.critic import version_of
+from handrail.errors import CheckpointError, DeviceLost, ProtocolMismatch
+from robot_env.critic_slot import CriticSlot
 from robot_env.recordings import Recorder
 from robot_env.robots.mujoco import TRACE, MujocoConfig, MujocoRobot
 from robot_env.tasks.base import Task, Zone
@@ -61,6 +63,7 @@ class HostCore:
         control = with_zone(control_config, task.contact_zone)
         self.robot = MujocoRobot(task.scene(), robot_config, control, task.spec.control_hz)
         self.recorder = Recorder(recordings, keep)
+        self.critic = CriticSlot()  # `critic.active` is the packed one for this tick
         self._closed_why: str | None = "no episode yet"
         self._last_seq = -1
         self._fault = Fault.NONE
@@ -135,6 +138,8 @@ class HostCore:
 
     def period(self, request: Request | None, ticks: int) -> Snapshot:
         """Run some ticks, with a request that was admitted or none, and return what happened."""
+        self.critic.switch()
+        self.robot.critic = self.critic.active
         snapshot = self.robot.run(request, ticks)
         self.recorder.count(ticks)
         return self._finish(snapshot)
@@ -156,6 +161,21 @@ class HostCore:
                 break
             snapshot = self.period(None, self.ticks)
         return self.period(None, self.ticks)  # the damping takes the last speed out
+
+    def load_critic(self, array: np.ndarray) -> int:
+        """Take a packed risk critic for the next period and return the newest version held.
+
+        Raises:
+            CheckpointError: It is damaged; the last good one stays.
+        """
+        try:
+            newer = self.critic.offer(array)
+        except CheckpointError as error:
+            log.warning("refused a risk critic, version %d stays: %s", self.critic.newest, error)
+            raise
+        if newer:
+            log.info("risk critic version %d", version_of(array))
+        return self.critic.newest
 
     def images(self) -> dict[str, np.ndarray]:
         """Return the images that the task asks for, name -> (H, W, 3) uint8."""

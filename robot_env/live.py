@@ -22,7 +22,7 @@ from robot_env import doorbell
 from robot_env.door import Door, Session
 from robot_env.host import HostCore
 from robot_env.realtime import HostConfig, Metronome, claim_rights
-from robot_env.serve import answer, parse_request, picture_size
+from robot_env.serve import answer, critic_of, handed_over, parse_request, picture_size
 
 log = logging.getLogger("host")
 
@@ -76,6 +76,8 @@ class LiveServer:
             request = self._mail()
             robot.heartbeat_age = self._heartbeat_age()
             robot.late_ticks = metronome.late - self._late
+            core.critic.switch()
+            robot.critic = core.critic.active
             snapshot = robot.run(request, due)
             core.recorder.count(due)
             self._sums.add(snapshot, due, begin=request is not None)
@@ -146,13 +148,14 @@ class LiveServer:
 
     def _listen(self, session: Session) -> None:
         try:
-            kind, payload, _ = doorbell.receive(session.conn)
+            kind, payload, fd = doorbell.receive(session.conn)
             if kind == doorbell.CLOSE:
                 log.info("process %d gave its authority back", session.pid)
                 self._lose("the client left", record=False)
                 return
             try:
-                self._do(session, kind, payload)
+                with handed_over(fd):
+                    self._do(session, kind, payload, fd)
             except Error as error:
                 session.refuse(error)
         except ProtocolMismatch as error:
@@ -162,7 +165,10 @@ class LiveServer:
             log.warning("process %d, which had authority, is gone", session.pid)
             self._lose("the client was lost")
 
-    def _do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
+    def _do(self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None) -> None:
+        if kind == doorbell.CRITIC:
+            self._aside.load_critic(session, critic_of(fd))
+            return
         if kind in (doorbell.IMAGES, doorbell.RENDER, doorbell.DUMP):
             self._aside.do(session, kind, payload)
             return
@@ -253,6 +259,14 @@ class _Aside:
                     session, lambda: session.send_picture(cameras.render(*picture))
                 )
             )
+
+    def load_critic(self, session: Session, array: np.ndarray) -> None:
+        """Check a risk critic and take it, and answer; the loop switches to it between ticks."""
+
+        def load() -> None:
+            session.done({"version": self._core.load_critic(array)})
+
+        self._work.put(lambda: self._answer(session, load))
 
     def record(self, why: str) -> None:
         """Write a recording of the ticks until now."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from controllers.robot import Mode, Request
 from handrail.errors import DeviceLost, Error, ProtocolMismatch
 from robot_env import doorbell
+from robot_env.critic_slot import receive_array
 from robot_env.door import Door, Session
 from robot_env.host import HostCore
 from robot_env.realtime import HostConfig
@@ -85,14 +88,15 @@ class LockstepServer:
 
     def _serve(self, session: Session) -> None:
         try:
-            kind, payload, _ = doorbell.receive(session.conn)
+            kind, payload, fd = doorbell.receive(session.conn)
             if kind == doorbell.CLOSE:
                 log.info("process %d gave its authority back", session.pid)
                 self._hang_up()
                 self._rest("the client left", record=False)
                 return
             try:
-                self._do(session, kind, payload)
+                with handed_over(fd):
+                    self._do(session, kind, payload, fd)
             except Error as error:
                 session.segment.refused = self._core.refused - self._refused_before
                 session.refuse(error)
@@ -105,11 +109,13 @@ class LockstepServer:
             self._hang_up()
             self._rest("the client was lost")
 
-    def _do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
+    def _do(self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None) -> None:
         if kind == doorbell.STEP:
             session.publish(self._core.step(read_request(self._core, session)))
             self._after()
             session.done()
+        elif kind == doorbell.CRITIC:
+            session.done({"version": self._core.load_critic(critic_of(fd))})
         else:
             answer(self._core, session, kind, payload)
             self._after()
@@ -181,6 +187,28 @@ def answer(core: HostCore, session: Session, kind: bytes, payload: dict[str, Any
         session.done({"path": str(core.dump())})
     else:
         raise ProtocolMismatch(f"no such message: {kind!r}")
+
+
+@contextlib.contextmanager
+def handed_over(fd: int | None) -> Iterator[None]:
+    """Close a descriptor that came with a message, once the message is dealt with."""
+    try:
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def critic_of(fd: int | None) -> np.ndarray:
+    """Return the array that came with a message about the risk critic; nothing is known of it.
+
+    Raises:
+        ProtocolMismatch: The message came without a descriptor.
+        CheckpointError: It can't be read, or its size is none of a packed critic.
+    """
+    if fd is None:
+        raise ProtocolMismatch("a risk critic comes in a file of its own, got none")
+    return receive_array(fd)
 
 
 def picture_size(payload: dict[str, Any]) -> tuple[str, int, int]:

@@ -1,0 +1,178 @@
+"""Make episodes for the risk critic: from flight recordings, and from scripted pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from actor.config import Config, parse_config
+from controllers.config import ControlConfig
+from controllers.kernel import kernel
+from controllers.kinematics import Q_HIGH, Q_LOW, TOOL, forward
+from controllers.risk import FREE, PLACED, features, place
+from handrail.config import load_toml
+from handrail.errors import ConfigError
+from handrail.runs import Run, open_run
+from learner.risk.config import RiskConfig
+from learner.risk.data import Episode, load_episodes
+from learner.risk.labels import Limits, violations
+from robot_env.host import HostCore
+from robot_env.pushes import push_episode
+from robot_env.recordings import Recording
+from robot_env.robots.mujoco import TRACE
+from robot_env.tasks import make
+
+
+def episode_of(
+    trace: np.ndarray,
+    columns: dict[str, slice],
+    stiffness: np.ndarray,
+    control: ControlConfig,
+    config: RiskConfig,
+    tool: tuple[float, ...] = TOOL,
+) -> Episode:
+    """Return the episode of a flight recorder's rows.
+
+    Args:
+        trace: Oldest tick first, (T, W).
+        columns: Where each quantity is in a row.
+        stiffness: Translational, before the chain's share of it, shape (3,) [N/m].
+        control: Table [control], of the same run.
+        config: Table [risk]: what a violation is.
+        tool: Tool centre in the hand's frame [m].
+    """
+    part = {name: np.ascontiguousarray(trace[:, at]) for name, at in columns.items()}
+    share = part["share"][:, 0]
+    inputs = np.empty((len(trace), PLACED))
+    _fill(
+        part["q"],
+        part["dq"],
+        part["wrench"],
+        part["target"],
+        share[:, None] * np.asarray(stiffness, np.float64),
+        part["tank"][:, 0],
+        np.asarray(tool, np.float64),
+        np.asarray(control.box_low, np.float64),
+        np.asarray(control.box_high, np.float64),
+        inputs,
+    )
+    limits = Limits(
+        config.force_limit,
+        control.tank_min + config.tank_margin,
+        Q_LOW + config.joint_margin,
+        Q_HIGH - config.joint_margin,
+    )
+    bad = violations(
+        limits,
+        part["wrench"],
+        part["tank"][:, 0],
+        part["gate"][:, 0],
+        part["q"],
+        part["fault"][:, 0],
+    )
+    return Episode(inputs.astype(np.float32), bad, control.dt)
+
+
+def collect(config: Config, episodes: int, seed: int) -> list[Episode]:
+    """Return episodes of scripted pushes on a task's simulated arm.
+
+    Args:
+        config: Of the run: task, robot, control and what a violation is.
+        episodes: How many.
+        seed: Of the first one; the others count on from it.
+    """
+    core = HostCore(make(config.task.name, config.task), config.robot, config.control)
+    made = []
+    try:
+        for number in range(seed, seed + episodes):
+            trace, stiffness = push_episode(core, number)
+            made.append(
+                episode_of(trace, TRACE, stiffness, config.control, config.risk, core.robot.tool)
+            )
+    finally:
+        core.close()
+    return made
+
+
+def select(episodes: list[Episode], config: RiskConfig) -> list[Episode]:
+    """Return the episodes with the features that the config lets the critic see."""
+    width = PLACED if config.use_place else FREE
+    return [episode._replace(features=episode.features[:, :width]) for episode in episodes]
+
+
+def read_sources(sources: list[Path], config: RiskConfig) -> list[Episode]:
+    """Return the episodes of run folders and data files, in that order.
+
+    Args:
+        sources: Run folders, or files that `handrail risk collect` wrote.
+        config: Table [risk]: what a violation is in a run's recordings.
+
+    Raises:
+        StorageError: A file is damaged.
+        RunFolderError: A folder is no run.
+        ConfigError: They hold no episode at all.
+    """
+    episodes = [episode for source in sources for episode in _read(source, config)]
+    if not episodes:
+        raise ConfigError(
+            f"no episodes in {', '.join(map(str, sources))}; a run folder has them in risk/data/ "
+            f"and recordings/, `handrail risk collect` makes some"
+        )
+    return episodes
+
+
+def data_folder(run: Run) -> Path:
+    """Return where a run keeps episodes for its critic."""
+    return run.folder / "risk" / "data"
+
+
+def config_of(source: Path) -> Config | None:
+    """Return the config of a run folder, or None for a data file.
+
+    Raises:
+        RunFolderError: A folder, but of no run.
+    """
+    return parse_config(load_toml(open_run(source).config)) if source.is_dir() else None
+
+
+def _read(source: Path, config: RiskConfig) -> Iterator[Episode]:
+    run_config = config_of(source)
+    if run_config is None:
+        yield from load_episodes(source)[0]
+        return
+    run = open_run(source)
+    for path in sorted(data_folder(run).glob("*.safetensors")):
+        yield from load_episodes(path)[0]
+    control = run_config.control
+    for path in sorted((run.folder / "recordings").glob("*.npz")):
+        recording = Recording(path)
+        if len(recording.trace):
+            stiffness = np.asarray(control.stiffness)
+            yield episode_of(recording.trace, recording.columns, stiffness, control, config)
+
+
+@kernel
+def _fill(
+    q: np.ndarray,
+    dq: np.ndarray,
+    wrench: np.ndarray,
+    target: np.ndarray,
+    stiffness: np.ndarray,
+    tank: np.ndarray,
+    tool: np.ndarray,
+    box_low: np.ndarray,
+    box_high: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write the critic's inputs of every tick, from the measured joints as the chain does."""
+    pose, jacobian, twist = np.empty(7), np.empty((6, 7)), np.empty(6)
+    for t in range(len(tank)):
+        forward(q[t], tool, pose, jacobian)
+        for c in range(6):
+            twist[c] = 0.0
+            for i in range(7):
+                twist[c] += jacobian[c, i] * dq[t, i]
+        features(pose, twist, wrench[t], target[t], stiffness[t], tank[t], out[t])
+        place(pose, box_low, box_high, out[t])
