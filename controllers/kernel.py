@@ -27,7 +27,7 @@ def cache_folder() -> Path:
     given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("HANDRAIL_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     text = hashlib.sha256(numba.__version__.encode())
-    for folder in ("controllers", "robot_env/robots"):
+    for folder in ("controllers", "robot_env/recorder", "robot_env/robots"):
         for path in sorted((_ROOT / folder).glob("*.py")):
             text.update(path.name.encode() + path.read_bytes())
     return Path(given or Path(home) / "handrail" / "numba") / f"control-{text.hexdigest()[:12]}"

@@ -16,6 +16,7 @@ from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_par
 from controllers.robot import Request, Snapshot
 from handrail.config import check
 from handrail.errors import ConfigError, Error
+from robot_env.recorder.record import no_tape
 from robot_env.robots.plant import (
     MAX_DELAY,
     NOISE,
@@ -29,7 +30,7 @@ from robot_env.robots.plant import (
 __all__ = ["TRACE", "MujocoConfig", "MujocoRobot"]
 
 Range = tuple[float, float]
-TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
+TRACE_LENGTH = 12_000  # [ticks] that `history` looks back on
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class MujocoRobot:
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
         self.late_ticks = 0  # set by a host in real time, since the last snapshot
         self.trace = np.zeros((TRACE_LENGTH, TRACE_WIDTH))
+        self.tape = no_tape()  # the flight recorder's ring, set by a host that has one
         self._plant = np.zeros(PLANT_SIZE)
         self._reading = np.zeros(READING_SIZE)
         self._mailbox = empty_mailbox()
@@ -293,6 +295,7 @@ class MujocoRobot:
             self._reading,
             self._mailbox,
             self.trace,
+            self.tape,
         )
         self._tick_us = (time.perf_counter() - start) * 1e6 / max(1, ticks)
 

@@ -9,6 +9,7 @@ import numpy as np
 from controllers.chain import advance
 from controllers.kernel import kernel
 from controllers.layout import R, S
+from robot_env.recorder.record import Tape, begin_tick, end_tick
 from robot_env.robots.native import mj_step, mj_step1, mj_step2
 
 MAX_DELAY = 8  # [ticks]
@@ -154,6 +155,7 @@ def run_ticks(
     reading: np.ndarray,
     mailbox: np.ndarray,
     trace: np.ndarray,
+    tape: Tape,
 ) -> None:
     """Run control ticks against the simulated arm.
 
@@ -174,13 +176,16 @@ def run_ticks(
         reading: Scratch, see `layout.R`.
         mailbox: See `layout.M`.
         trace: Ring of the last ticks, shape (L, TRACE_WIDTH), row = tick % L.
+        tape: The flight recorder's ring.
     """
     torque = np.empty(7)
     delay = int(plant[PL.delay])
     for _ in range(ticks):
         mj_step1(model, data)
         read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
+        begin_tick(tape, state)
         advance(params, state, reading, mailbox, torque)
+        end_tick(tape, state, reading, mailbox, torque)
         count = int(plant[PL.ticks])
         new = PL.pipe + 7 * (count % MAX_DELAY)
         old = PL.pipe + 7 * ((count - delay) % MAX_DELAY)
