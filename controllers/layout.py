@@ -120,7 +120,7 @@ class Mailbox(NamedTuple):
     pose: int  # (7,) target
     gripper: int  # target width [m]
     heartbeat: int  # [s] age of the actor's heartbeat
-    stop: int  # nonzero: go to soft stop
+    stop: int  # nonzero: the Fault for which to go to soft stop
     rearm: int  # nonzero: leave the soft stop
 
 

@@ -47,6 +47,7 @@ class Fault(IntEnum):
     FORCE_LIMIT = 6  # the tool met more force than the config allows
     ENERGY_AUDIT = 7  # more energy left the controller than its window allows
     COMMANDED = 8  # somebody asked for a stop
+    OVERRUN = 10  # the host missed so many ticks in a row that a robot would have stopped itself
 
 
 class Request(NamedTuple):
@@ -181,6 +182,10 @@ class Robot(Protocol):
         """
         ...
 
-    def stop(self) -> None:
-        """Go to soft stop from the next tick on; left only by a reset or `rearm`."""
+    def stop(self, fault: Fault = Fault.COMMANDED) -> None:
+        """Go to soft stop from the next tick on; left only by a reset or `rearm`.
+
+        Args:
+            fault: What the reports say was the reason.
+        """
         ...

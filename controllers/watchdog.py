@@ -27,7 +27,6 @@ HUMAN, SOFT_STOP, FAULT = int(Mode.HUMAN), int(Mode.SOFT_STOP), int(Mode.FAULT)
 NOT_FINITE, JUMP = int(Fault.STATE_NOT_FINITE), int(Fault.STATE_JUMP)
 STALE, LOST = int(Fault.TARGET_STALE), int(Fault.HEARTBEAT_LOST)
 JOINT, FORCE = int(Fault.JOINT_LIMIT), int(Fault.FORCE_LIMIT)
-COMMANDED = int(Fault.COMMANDED)
 
 MAX_WIDTH = 0.08  # [m], the gripper's opening
 UNIT = 1e-3  # [-], how far a quaternion's length may be from 1
@@ -134,7 +133,7 @@ def watch(params: np.ndarray, state: np.ndarray, reading: np.ndarray, mailbox: n
         force += reading[R.wrench + i] * reading[R.wrench + i]
     if mode != SOFT_STOP:
         if mailbox[M.stop] != 0.0:
-            _stop(params, state, COMMANDED)
+            _stop(params, state, int(mailbox[M.stop]))
         elif force > params[P.force_limit] * params[P.force_limit]:
             _stop(params, state, FORCE)
     mode = int(state[S.mode])

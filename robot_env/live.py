@@ -68,7 +68,7 @@ class LiveServer:
         end = math.inf
         core, robot, metronome = self._core, self._core.robot, self._metronome
         while time.monotonic() < end:
-            due = metronome.wait()
+            due = self._wait(metronome)
             if self._stop.is_set() and end == math.inf:
                 core.cut("the host was told to stop")
                 robot.stop()
@@ -77,7 +77,6 @@ class LiveServer:
             robot.heartbeat_age = self._heartbeat_age()
             robot.late_ticks = metronome.late - self._late
             snapshot = robot.run(request, due)
-            core.recorder.count(due)
             self._sums.add(snapshot, due, begin=request is not None)
             if snapshot.tick % _TRUTH_TICKS < due:
                 self._truth = core.task.truth(robot)
@@ -92,6 +91,17 @@ class LiveServer:
         if self._session is not None:
             self._hang_up()
         self._aside.close()
+
+    def _wait(self, metronome: Metronome) -> int:
+        """Return how many ticks are due at the next deadline; of an overrun none are made up."""
+        due = metronome.wait()
+        if self._core.recorder is not None:
+            self._core.recorder.wake(metronome.woke, metronome.late)
+        if not 0 < self._config.overrun <= metronome.missed:
+            return due
+        self._core.note(f"overrun: {metronome.missed} ticks missed at once")
+        self._core.robot.stop(Fault.OVERRUN)
+        return 1
 
     def _mail(self) -> Request | None:
         """Return a request that came since the last tick, if it was admitted."""
@@ -174,8 +184,8 @@ class LiveServer:
         self._metronome.restart()
 
     def _lose(self, why: str, record: bool = True) -> None:
-        self._core.recorder.mark(why)
-        if record and self._core.in_episode and self._core.recorder.folder is not None:
+        self._core.note(why)
+        if record and self._core.in_episode:
             self._record = (time.monotonic() + _AFTERMATH, why)
         self._core.cut(why)
         self._hang_up()
@@ -233,8 +243,9 @@ class _Aside:
     def do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
         """Answer a message later, from the state as it is now."""
         if kind == doorbell.DUMP:
-            take = self._core.take_recording("asked")
-            self._work.put(lambda: self._answer(session, lambda: session.done(_path(take()))))
+            self._work.put(
+                lambda: self._answer(session, lambda: session.done(_path(self._core.dump())))
+            )
             return
         picture = picture_size(payload) if kind == doorbell.RENDER else None
         # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
@@ -255,9 +266,8 @@ class _Aside:
             )
 
     def record(self, why: str) -> None:
-        """Write a recording of the ticks until now."""
-        take = self._core.take_recording(why)
-        self._work.put(lambda: log.info("recording %s", take()))
+        """Write a recording of the last seconds."""
+        self._work.put(lambda: self._core.try_dump(why))
 
     def close(self) -> None:
         """Finish what was begun."""

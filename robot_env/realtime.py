@@ -26,6 +26,9 @@ class HostConfig:
     request_deadline: float = 60.0  # [s], lockstep: wait for the next request of an episode
     priority: int = 80  # [-], SCHED_FIFO priority in real time, 0 leaves the class alone
     core: int = -1  # [-], core to run on in real time, -1 leaves the choice to the system
+    overrun: int = 20  # [ticks] missed at once in real time: soft stop, as a robot does; 0: never
+    recorder: float = 60.0  # [s] that the flight recorder remembers, 0 for none
+    recorder_lockstep: bool = False  # record in lockstep too: 2 kB and 0.25 µs a tick
     recordings: int = 10  # [files], newest flight recordings that are kept
 
     def __post_init__(self) -> None:
@@ -34,6 +37,8 @@ class HostConfig:
         )
         check(0 <= self.priority <= 98, "priority", self.priority, "in 0..98")
         check(self.core >= -1, "core", self.core, "a core's number, or -1")
+        check(self.overrun >= 0, "overrun", self.overrun, "0 or more")
+        check(0.0 <= self.recorder <= 600.0, "recorder", self.recorder, "in 0..600 s")
         check(self.recordings >= 1, "recordings", self.recordings, "one or more")
 
 
@@ -85,6 +90,8 @@ class Metronome:
         self._period = round(period * 1e9)  # [ns]
         self._time = _Timespec()
         self.late = 0  # deadlines that had passed before their tick could begin
+        self.missed = 0  # of them before the newest tick
+        self.woke = time.monotonic_ns()  # [ns], when `wait` returned
         self.restart()
 
     def restart(self) -> None:
@@ -104,10 +111,11 @@ class Metronome:
             != 0
         ):
             continue  # a signal came; the deadline is absolute
-        missed = (time.monotonic_ns() - self._next) // self._period
-        self._next += (missed + 1) * self._period
-        self.late += missed
-        return 1 + min(missed, _LONGEST_LAG)
+        self.woke = time.monotonic_ns()
+        self.missed = (self.woke - self._next) // self._period
+        self._next += (self.missed + 1) * self._period
+        self.late += self.missed
+        return 1 + min(self.missed, _LONGEST_LAG)
 
 
 class _Timespec(ctypes.Structure):

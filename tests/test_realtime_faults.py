@@ -20,7 +20,7 @@ from handrail.runs import Run, create_run
 from robot_env.client import HostClient
 from robot_env.live import PeriodSums
 from robot_env.realtime import Metronome
-from robot_env.recordings import Recording
+from robot_env.recorder.recording import Recording
 from robot_env.tasks import make
 
 # The recorded force is the sensor's. Beyond what the springs push it holds the bias (0.4 N on an
@@ -91,7 +91,7 @@ def client(run, host):
 
 
 def recordings(run: Run) -> set[Path]:
-    return set((run.folder / "recordings").glob("*.npz"))
+    return set((run.folder / "recordings").glob("*.mcap"))
 
 
 def strike(run: Run, seed: int, what: str, blow: signal.Signals) -> tuple[Recording, float]:
@@ -172,7 +172,7 @@ def test_a_stopped_actor_has_no_heartbeat_and_the_arm_holds(run, host):
     recording, struck = strike(run, 7, "moving", signal.SIGSTOP)
     figures = judge(recording, struck)
     assert figures["following_ms"] >= 0.0
-    assert "the client was lost" in {mark["what"] for mark in recording.marks}
+    assert "the client was lost" in {event.what for event in recording.events}
 
 
 def test_a_step_takes_one_period_on_the_clock_and_tells_the_newest_state(client):

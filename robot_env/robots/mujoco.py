@@ -13,7 +13,7 @@ import numpy as np
 from controllers.chain import ControlConfig, begin_period, initial_state
 from controllers.kinematics import READY, inverse
 from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
-from controllers.robot import Request, Snapshot
+from controllers.robot import Fault, Request, Snapshot
 from handrail.config import check
 from handrail.errors import ConfigError, Error
 from robot_env.recorder.record import no_tape
@@ -187,9 +187,9 @@ class MujocoRobot:
         self._mailbox[M.rearm] = 0.0
         return self.snapshot()
 
-    def stop(self) -> None:
-        """Go to soft stop from the next tick on."""
-        self._mailbox[M.stop] = 1.0
+    def stop(self, fault: Fault = Fault.COMMANDED) -> None:
+        """Go to soft stop from the next tick on; see `controllers.robot.Robot`."""
+        self._mailbox[M.stop] = float(fault)
 
     def rearm(self) -> None:
         """Leave the soft stop with the next tick, holding until a fresh request comes."""
