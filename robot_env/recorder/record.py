@@ -88,7 +88,7 @@ _clock_gettime = _function("clock_gettime")
 
 
 @kernel
-def checksum(row: np.ndarray) -> int:
+def checksum(row: np.ndarray) -> np.int64:
     """Return a record's checksum: each word times an odd number, summed modulo 2^64.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a host holds of the flight recorder: the ring that it writes and the scribe that saves it."""
+"""A host's side of the flight recorder: the ring that it writes, the scribe that saves it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Note(NamedTuple):
     """An event that the host wrote down."""
 
     time: int  # [ns], monotonic clock
-    index: int  # of the first record after it
+    record: int  # index of the first record after it
     what: str
 
 

@@ -128,7 +128,7 @@ def _write(out: IO[bytes], tail: Tail, why: str) -> None:
     indices = tail.words[:, INDEX].tolist()
     notes = list(tail.notes)
     for n, (now, kind, index) in enumerate(zip(times, kinds, indices, strict=True)):
-        while notes and notes[0].index <= index:
+        while notes and notes[0].record <= index:
             _add_note(writer, events, notes.pop(0), tail.origin, now)
         for group, channel, packed, size in channels:
             if kind == TICK or group in ("tick", "state"):
@@ -147,7 +147,7 @@ def _add_note(writer: Writer, channel: int, note: Note, origin: int, now: int) -
         "message": note.what,
         "name": "host",
         "monotonic_ns": note.time,
-        "index": note.index,
+        "index": note.record,
     }
     writer.add_message(channel, now, json.dumps(payload).encode(), now)
 
