@@ -132,6 +132,7 @@ def _read(file: IO[bytes]) -> tuple[dict[str, str], dict[str, list[bytes]]]:
     from mcap.opcode import Opcode
     from mcap.records import Channel, Chunk, Metadata
     from mcap.stream_reader import StreamReader, get_chunk_data_stream
+    from zstandard import ZstdError
 
     metadata: dict[str, str] = {}
     topics: dict[int, str] = {}
@@ -152,8 +153,8 @@ def _read(file: IO[bytes]) -> tuple[dict[str, str], dict[str, list[bytes]]]:
                         (channel,) = _CHANNEL.unpack_from(data, at)
                         parts.setdefault(channel, []).append(data[at + _MESSAGE : at + length])
                     at += length
-    except McapError as error:
-        raise StorageError(f"it is not a whole MCAP file ({error!r})") from None
+    except (McapError, ZstdError) as error:
+        raise ValueError(repr(error)) from None
     return metadata, {topics[channel]: found for channel, found in parts.items()}
 
 
