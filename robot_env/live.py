@@ -61,8 +61,10 @@ class LiveServer:
 
     def run(self) -> None:
         """Tick until a signal comes; the arm is at rest when this returns."""
-        for refused in claim_rights(self._config.priority, self._config.core):
-            log.warning("not granted: %s; ticks may be late", refused)
+        rights = claim_rights(self._config.priority, self._config.core)
+        log.info("real time: %s, no garbage collection", ", ".join(rights.granted) or "nothing")
+        for refused in rights.refused:
+            log.warning("not granted: %s", refused)
         sys.setswitchinterval(5e-4)  # a thread that renders may not keep the loop waiting
         self._metronome = Metronome(1e-3)
         end = math.inf

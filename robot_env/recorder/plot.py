@@ -92,8 +92,12 @@ def draw(recording: Recording, last: float | None = None) -> Figure:
         _line(panels[5], x, recording["tank"][keep], VIOLET, "tank")
         _line(panels[5], x, recording["share"][keep], GREY, "share")
         _bottom(panels[5])
-        _heading(panels[6], "time of a tick: from waking up to the torque sent", "µs")
-        took = 1e6 * (recording.wall - recording.wake)[keep]
+        if recording.about["realtime"]:
+            _heading(panels[6], "time of a tick: from waking up to the torque sent", "µs")
+            took = 1e6 * (recording.wall - recording.wake)[keep]
+        else:
+            _heading(panels[6], "time between ticks on the clock, 0.1 ms at most", "µs")
+            took = 1e6 * np.clip(np.diff(recording.wall, prepend=np.nan), 0.0, 1e-4)[keep]
         _line(panels[6], x, took, INK, "tick")
         _bottom(panels[6])
         for axes in panels[:-1]:
