@@ -61,6 +61,8 @@ class LiveServer:
 
     def run(self) -> None:
         """Tick until a signal comes; the arm is at rest when this returns."""
+        if self._core.task.spec.images:
+            self._aside.open_cameras()
         rights = claim_rights(self._config.priority, self._config.core)
         log.info("real time: %s, no garbage collection", ", ".join(rights.granted) or "nothing")
         for refused in rights.refused:
@@ -238,7 +240,7 @@ class _Aside:
     def __init__(self, core: HostCore) -> None:
         self._core = core
         self._mirror: Any = None
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
         self._thread.start()
 
@@ -250,14 +252,7 @@ class _Aside:
             )
             return
         picture = picture_size(payload) if kind == doorbell.RENDER else None
-        # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
-        from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
-
-        model, data = self._core.robot.model, self._core.robot.data
-        if self._mirror is None:
-            self._mirror = MjData(model)
-        mj_copyData(self._mirror, model, data)
-        cameras = self._core.cameras(self._mirror)
+        cameras = self._cameras()
         if picture is None:
             self._work.put(lambda: self._answer(session, lambda: _show(session, cameras.images())))
         else:
@@ -267,9 +262,26 @@ class _Aside:
                 )
             )
 
+    def open_cameras(self) -> None:
+        """Open what pictures need, and wait: it holds the interpreter's lock for many ticks."""
+        cameras, done = self._cameras(), threading.Event()
+        self._work.put(cameras.images)
+        self._work.put(done.set)
+        done.wait(30.0)
+
     def record(self, why: str) -> None:
         """Write a recording of the last seconds."""
         self._work.put(lambda: self._core.try_dump(why))
+
+    def _cameras(self) -> Any:
+        # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
+        from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
+
+        model, data = self._core.robot.model, self._core.robot.data
+        if self._mirror is None:
+            self._mirror = MjData(model)
+        mj_copyData(self._mirror, model, data)
+        return self._core.cameras(self._mirror)
 
     def close(self) -> None:
         """Finish what was begun."""

@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in sys.stdin:
         why = str(json.loads(line)["why"])
         _say(lambda why=why: _save(options.ring, options.folder, options.keep, why))
-    with contextlib.suppress(Error):
+    with contextlib.suppress(Error, ModuleNotFoundError):  # the ring stays for the next host
         path = save_after_crash(options.ring, options.folder, options.keep, DIED, host)
         if path is not None:
             print(f"the host died; recording {path}", file=sys.stderr)
