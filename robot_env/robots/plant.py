@@ -180,12 +180,15 @@ def run_ticks(
     """
     torque = np.empty(7)
     delay = int(plant[PL.delay])
+    recording = tape.words.shape[0] > 0
     for _ in range(ticks):
         mj_step1(model, data)
         read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
-        begin_tick(tape, state)
+        if recording:
+            begin_tick(tape, state)
         advance(params, state, reading, mailbox, torque)
-        end_tick(tape, state, reading, mailbox, torque)
+        if recording:
+            end_tick(tape, state, reading, mailbox, torque)
         count = int(plant[PL.ticks])
         new = PL.pipe + 7 * (count % MAX_DELAY)
         old = PL.pipe + 7 * ((count - delay) % MAX_DELAY)
