@@ -181,7 +181,7 @@ def _modes(axes: Axes, x: np.ndarray, mode: np.ndarray) -> None:
     axes.set_ylim(0, 1)
     axes.set_yticks([])
     axes.grid(visible=False)
-    _heading(axes, "mode")
+    axes.set_ylabel("mode", rotation=0, ha="right", va="center", weight="bold", labelpad=8)
     edges = [0, *(np.flatnonzero(np.diff(mode)) + 1).tolist(), len(mode) - 1]
     span = x[-1] - x[0]
     for begin, end in pairwise(edges):
