@@ -20,39 +20,34 @@ from learner.risk.data import Episode, load_episodes
 from learner.risk.labels import Limits, violations
 from robot_env.host import HostCore
 from robot_env.pushes import push_episode
-from robot_env.recordings import Recording
+from robot_env.recorder.recording import Recording
 from robot_env.robots.mujoco import TRACE
 from robot_env.tasks import make
 
 
 def episode_of(
-    trace: np.ndarray,
-    columns: dict[str, slice],
-    stiffness: np.ndarray,
+    part: dict[str, np.ndarray],
     control: ControlConfig,
     config: RiskConfig,
     tool: tuple[float, ...] = TOOL,
 ) -> Episode:
-    """Return the episode of a flight recorder's rows.
+    """Return the episode of what was recorded, oldest tick first.
 
     Args:
-        trace: Oldest tick first, (T, W).
-        columns: Where each quantity is in a row.
-        stiffness: Translational, before the chain's share of it, shape (3,) [N/m].
+        part: "q", "dq" (T, 7), "wrench" (T, 6), "target" (T, 7), "stiffness" (T, 3) in effect
+            [N/m], "tank", "gate", "fault" (T,).
         control: Table [control], of the same run.
         config: Table [risk]: what a violation is.
         tool: Tool centre in the hand's frame [m].
     """
-    part = {name: np.ascontiguousarray(trace[:, at]) for name, at in columns.items()}
-    share = part["share"][:, 0]
-    inputs = np.empty((len(trace), PLACED))
+    inputs = np.empty((len(part["tank"]), PLACED))
     _fill(
         part["q"],
         part["dq"],
         part["wrench"],
         part["target"],
-        share[:, None] * np.asarray(stiffness, np.float64),
-        part["tank"][:, 0],
+        part["stiffness"],
+        part["tank"],
         np.asarray(tool, np.float64),
         np.asarray(control.box_low, np.float64),
         np.asarray(control.box_high, np.float64),
@@ -67,10 +62,10 @@ def episode_of(
     bad = violations(
         limits,
         part["wrench"],
-        part["tank"][:, 0],
-        part["gate"][:, 0],
+        part["tank"],
+        part["gate"],
         part["q"],
-        part["fault"][:, 0],
+        part["fault"],
     )
     return Episode(inputs.astype(np.float32), bad, control.dt)
 
@@ -88,12 +83,34 @@ def collect(config: Config, episodes: int, seed: int) -> list[Episode]:
     try:
         for number in range(seed, seed + episodes):
             trace, stiffness = push_episode(core, number)
-            made.append(
-                episode_of(trace, TRACE, stiffness, config.control, config.risk, core.robot.tool)
-            )
+            part = parts_of_trace(trace, stiffness)
+            made.append(episode_of(part, config.control, config.risk, core.robot.tool))
     finally:
         core.close()
     return made
+
+
+def parts_of_trace(trace: np.ndarray, stiffness: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what `episode_of` wants of the simulated arm's trace.
+
+    Args:
+        trace: Oldest tick first, (T, W), see `plant.TRACE`.
+        stiffness: Translational, before the chain's share of it, shape (3,) [N/m].
+    """
+    names = ("q", "dq", "wrench", "target")
+    part = {name: np.ascontiguousarray(trace[:, TRACE[name]]) for name in names}
+    part |= {name: trace[:, TRACE[name].start].copy() for name in ("tank", "gate", "fault")}
+    part["stiffness"] = trace[:, TRACE["share"]] * np.asarray(stiffness, np.float64)
+    return part
+
+
+def parts_of_recording(recording: Recording) -> dict[str, np.ndarray]:
+    """Return what `episode_of` wants of a flight recording."""
+    names = ("q", "dq", "wrench", "target", "tank", "gate", "fault")
+    part = {name: np.ascontiguousarray(recording[name]) for name in names}
+    part["q"], part["dq"] = recording["reading.q"].copy(), recording["reading.dq"].copy()
+    part["stiffness"] = recording["share"][:, None] * recording["stiffness"][:, :3]
+    return part
 
 
 def select(episodes: list[Episode], config: RiskConfig) -> list[Episode]:
@@ -146,11 +163,10 @@ def _read(source: Path, config: RiskConfig) -> Iterator[Episode]:
     for path in sorted(data_folder(run).glob("*.safetensors")):
         yield from load_episodes(path)[0]
     control = run_config.control
-    for path in sorted((run.folder / "recordings").glob("*.npz")):
+    for path in sorted((run.folder / "recordings").glob("*.mcap")):
         recording = Recording(path)
-        if len(recording.trace):
-            stiffness = np.asarray(control.stiffness)
-            yield episode_of(recording.trace, recording.columns, stiffness, control, config)
+        if len(recording):
+            yield episode_of(parts_of_recording(recording), control, config)
 
 
 @kernel

@@ -26,12 +26,13 @@ from controllers.limits import bound_target
 from controllers.observer import brake_excess
 from controllers.reflex import feel_bias, react
 from controllers.request import take_request
-from controllers.risk import PLACED, SCRATCH, C, empty_critic, features, place, risk
+from controllers.risk import PLACED, SCRATCH, empty_critic, features, place, risk
 from controllers.robot import Fault, Mode
 from controllers.settle import settle
 from controllers.speed import feel_contact, speed_limit
 from controllers.validity import judge_state
 from controllers.watchdog import soft_stop, watch
+from handrail.critic import C
 
 __all__ = ["ControlConfig", "advance", "begin_period", "initial_state", "step"]
 
@@ -43,6 +44,7 @@ BLEND = 0.05  # [-], per tick, of the damping towards its goal
 LONG_AGO = 1e9  # [ticks]
 PERIOD_SUMS = (S.gated, S.gate)  # first and one past the last of the period's sums
 NO_CRITIC = empty_critic()
+NO_RECORD = np.zeros(0)
 
 
 def initial_state(params: np.ndarray, q: np.ndarray = READY) -> np.ndarray:
@@ -122,6 +124,41 @@ def advance(
         critic: Packed risk critic that passed `check_critic`, float32; may be empty.
         torque: Out, shape (7,) [N m].
     """
+    _tick(params, state, reading, mailbox, critic, NO_RECORD, torque)
+
+
+@kernel
+def repeat(
+    params: np.ndarray,
+    state: np.ndarray,
+    reading: np.ndarray,
+    mailbox: np.ndarray,
+    record: np.ndarray,
+    torque: np.ndarray,
+) -> None:
+    """Do what `advance` did once, with what the critic said then instead of the critic.
+
+    Args:
+        params: Packed `ControlConfig`, see `layout.P`.
+        state: See `layout.S`, changed in place.
+        reading: What the robot said, see `layout.R`.
+        mailbox: What the host said, see `layout.M`.
+        record: Risk and thresholds of that tick: `risk, risk_on, risk_off` of its state, (3,).
+        torque: Out, shape (7,) [N m].
+    """
+    _tick(params, state, reading, mailbox, NO_CRITIC, record, torque)
+
+
+@kernel
+def _tick(
+    params: np.ndarray,
+    state: np.ndarray,
+    reading: np.ndarray,
+    mailbox: np.ndarray,
+    critic: np.ndarray,
+    record: np.ndarray,
+    torque: np.ndarray,
+) -> None:
     fault = judge_state(params, state, reading)
     if fault != 0 and int(state[S.mode]) != FAULT:
         state[S.mode], state[S.fault] = FAULT, fault
@@ -153,7 +190,13 @@ def advance(
     share = watch(params, state, reading, mailbox)
     wanted, stiffness = np.empty(7), np.empty(4)
     _aim(params, state, wanted, stiffness)
-    _judge_risk(params, state, reading, critic, wanted, stiffness)
+    if params[ON.reflex] != 0.0:
+        if record.size > 0:
+            for i in range(3):
+                state[S.risk + i] = record[i]
+        else:
+            _judge_risk(params, state, reading, critic, wanted, stiffness)
+        _react(params, state, reading, wanted, stiffness)
 
     held = reading[R.held : R.held + 7]
     gate(params, state, jacobian, rest, held, wanted, stiffness, share, torque)
@@ -215,20 +258,29 @@ def _judge_risk(
     wanted: np.ndarray,
     stiffness: np.ndarray,
 ) -> None:
-    if params[ON.reflex] == 0.0:
+    state[S.risk] = 0.0
+    state[S.risk_on], state[S.risk_off] = critic[C.threshold_on], critic[C.threshold_off]
+    if critic[C.heads] == 0:
         return
-    if critic[C.heads] > 0:
-        inputs, scratch = np.empty(PLACED), np.empty(SCRATCH, np.float32)
-        pose, twist = state[S.pose : S.pose + 7], state[S.twist : S.twist + 6]
-        wrench = reading[R.wrench : R.wrench + 6]
-        features(pose, twist, wrench, wanted, stiffness[:3], state[S.tank], inputs)
-        low, high = params[P.box_low : P.box_low + 3], params[P.box_high : P.box_high + 3]
-        place(pose, low, high, inputs)
-        state[S.risk] = risk(critic, inputs, scratch)
-    else:
-        state[S.risk] = 0.0
+    inputs, scratch = np.empty(PLACED), np.empty(SCRATCH, np.float32)
+    pose, twist = state[S.pose : S.pose + 7], state[S.twist : S.twist + 6]
+    wrench = reading[R.wrench : R.wrench + 6]
+    features(pose, twist, wrench, wanted, stiffness[:3], state[S.tank], inputs)
+    low, high = params[P.box_low : P.box_low + 3], params[P.box_high : P.box_high + 3]
+    place(pose, low, high, inputs)
+    state[S.risk] = risk(critic, inputs, scratch)
+
+
+@kernel
+def _react(
+    params: np.ndarray,
+    state: np.ndarray,
+    reading: np.ndarray,
+    wanted: np.ndarray,
+    stiffness: np.ndarray,
+) -> None:
     state[S.risk_peak] = max(state[S.risk_peak], state[S.risk])
-    on, off = critic[C.threshold_on], critic[C.threshold_off]
+    on, off = state[S.risk_on], state[S.risk_off]
     latched = react(params, state, reading, on, off, wanted, stiffness)
     if latched and int(state[S.mode]) != SOFT_STOP:
         soft_stop(params, state, REFLEXES)

@@ -19,6 +19,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+def chain_digest() -> str:
+    """Return 16 hex digits of the control chain's source: what a recording was made by."""
+    return _digest("controllers").hexdigest()[:16]
+
+
 def cache_folder() -> Path:
     """Return the folder for compiled control code, one per version of the code.
 
@@ -26,12 +31,18 @@ def cache_folder() -> Path:
     """
     given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("HANDRAIL_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    text = hashlib.sha256(numba.__version__.encode())
-    for folder in ("controllers", "robot_env/robots"):
+    text = _digest("controllers", "robot_env/recorder", "robot_env/robots")
+    text.update(numba.__version__.encode())
+    return Path(given or Path(home) / "handrail" / "numba") / f"control-{text.hexdigest()[:12]}"
+
+
+def _digest(*folders: str) -> Any:
+    text = hashlib.sha256()
+    for folder in folders:
         for path in sorted((_ROOT / folder).glob("*.py")):
             text.update(path.name.encode() + path.read_bytes())
     text.update((_ROOT / "handrail" / "critic.py").read_bytes())  # its offsets are compiled in
-    return Path(given or Path(home) / "handrail" / "numba") / f"control-{text.hexdigest()[:12]}"
+    return text
 
 
 numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]

@@ -117,6 +117,8 @@ class State(NamedTuple):
     gripper: int  # target width [m]
     touched: int  # [ticks] since the last touch
     risk: int  # [-] of the newest tick, 0 without a critic
+    risk_on: int  # [-] of the critic: risk that begins a reflex
+    risk_off: int  # [-] of the critic: risk below which it may end
     reflex: int  # 1 while the reflex holds authority down, else 0
     reflex_age: int  # [ticks] since the last reflex began
     reflexes: int  # in a row, each within the window of the one before
@@ -177,7 +179,7 @@ class Mailbox(NamedTuple):
     ratio: int  # [-] wanted damping ratio; 0 for the config's
     gripper: int  # target width [m]
     heartbeat: int  # [s] age of the actor's heartbeat
-    stop: int  # nonzero: go to soft stop
+    stop: int  # nonzero: the Fault for which to go to soft stop
     rearm: int  # nonzero: leave the soft stop
 
 

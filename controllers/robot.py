@@ -48,6 +48,7 @@ class Fault(IntEnum):
     ENERGY_AUDIT = 7  # more energy left the controller than its window allows
     COMMANDED = 8  # somebody asked for a stop
     REFLEXES = 9  # the risk critic's reflex acted too often in a short time
+    OVERRUN = 10  # the host missed so many ticks in a row that a robot would have stopped itself
 
 
 class Request(NamedTuple):
@@ -201,6 +202,10 @@ class Robot(Protocol):
         """
         ...
 
-    def stop(self) -> None:
-        """Go to soft stop from the next tick on; left only by a reset or `rearm`."""
+    def stop(self, fault: Fault = Fault.COMMANDED) -> None:
+        """Go to soft stop from the next tick on; left only by a reset or `rearm`.
+
+        Args:
+            fault: What the reports say was the reason.
+        """
         ...

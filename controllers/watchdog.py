@@ -23,7 +23,7 @@ from controllers.robot import Fault, Mode
 HOLDING, FOLLOWING = int(Mode.HOLDING), int(Mode.FOLLOWING)
 HUMAN, SOFT_STOP = int(Mode.HUMAN), int(Mode.SOFT_STOP)
 STALE, LOST = int(Fault.TARGET_STALE), int(Fault.HEARTBEAT_LOST)
-FORCE, COMMANDED = int(Fault.FORCE_LIMIT), int(Fault.COMMANDED)
+FORCE = int(Fault.FORCE_LIMIT)
 
 
 @kernel
@@ -47,7 +47,7 @@ def watch(params: np.ndarray, state: np.ndarray, reading: np.ndarray, mailbox: n
         force += reading[R.wrench + i] * reading[R.wrench + i]
     if mode != SOFT_STOP:
         if mailbox[M.stop] != 0.0:
-            soft_stop(params, state, COMMANDED)
+            soft_stop(params, state, int(mailbox[M.stop]))
         elif force > params[P.force_limit] * params[P.force_limit]:
             soft_stop(params, state, FORCE)
     mode = int(state[S.mode])

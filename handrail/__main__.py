@@ -32,13 +32,16 @@ COMMANDS = {
     "eval": Command("actor.commands.eval", "evaluate a run's newest checkpoint"),
     "report": Command("actor.commands.report", "write a run's summary and picture again"),
     "risk": Command("actor.commands.risk", "train, calibrate or plot a run's risk critic"),
+    "recorder": Command(
+        "robot_env.recorder.commands", "the flight recorder: dump, plot, replay, ls"
+    ),
     "doctor": Command("handrail.doctor", "say what works here, and what to do where it doesn't"),
     "host": Command("robot_env.__main__", "the robot's control process"),
     "actor": Command("actor.__main__", "the actor's process"),
     "learner": Command("learner.__main__", "the learner's process"),
 }
 GROUPS = {
-    "work": ("train", "record", "bc", "eval", "report", "risk"),
+    "work": ("train", "record", "bc", "eval", "report", "risk", "recorder"),
     "this machine": ("doctor",),
     "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
 }
@@ -50,6 +53,7 @@ EXTRAS = {  # what a missing module is installed by
     "matplotlib": "learn",
     "mujoco": "sim",
     "imageio": "sim",
+    "mcap": "recorder",
 }
 
 

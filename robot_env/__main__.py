@@ -21,6 +21,7 @@ from robot_env.door import Door
 from robot_env.host import HostCore
 from robot_env.live import LiveServer
 from robot_env.realtime import HostConfig
+from robot_env.recorder.recorder import Recorder, describe
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.serve import LockstepServer
 from robot_env.tasks import TaskConfig, make
@@ -56,6 +57,9 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
     begin = time.monotonic()
     log.info("compiling the control loop of task %s (cached after the first time)", run.task)
     core.warm_up()
+    if config.recorder > 0.0 and (config.realtime or config.recorder_lockstep):
+        about = describe(core.robot.params, core.robot.control, config.realtime)
+        core.record(Recorder(run, config.recorder, config.recordings, about))
     log.info(
         "ready after %.1f s: %s, %g Hz policy steps, %s",
         time.monotonic() - begin,
@@ -67,7 +71,7 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
     for end in (waker, wake):
         end.setblocking(False)
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    viewer = None
+    viewer, whole = None, True
     try:
         with stop_on_signals() as stop:
             if options.view:
@@ -77,6 +81,10 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
             server = LiveServer if config.realtime else LockstepServer
             door.open()
             server(core, door, config, stop, wake, viewer.sync if viewer else None).run()
+    except Exception as error:
+        core.note(f"exception {type(error).__name__}: {error}")
+        whole = False
+        raise
     finally:
         signal.set_wakeup_fd(before)
         waker.close()
@@ -84,6 +92,8 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
         if viewer is not None:
             viewer.close()
         core.close()
+        if core.recorder is not None:
+            core.recorder.close(whole)
     log.info("stopped")
 
 
@@ -103,8 +113,6 @@ def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
         task,
         from_dict(MujocoConfig, tables.get("robot", {}), "robot"),
         from_dict(ControlConfig, tables.get("control", {}), "control"),
-        recordings=run.folder / "recordings",
-        keep=config.recordings,
         readonly=options.readonly,
     )
     return config, core

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,10 +17,10 @@ import numpy as np
 from controllers.config import ControlConfig
 from controllers.robot import REQUEST_SIZE, Fault, Mode, Request, Snapshot, Source
 from handrail.critic import version_of
-from handrail.errors import CheckpointError, DeviceLost, ProtocolMismatch
+from handrail.errors import CheckpointError, DeviceLost, Error, ProtocolMismatch
 from robot_env.critic_slot import CriticSlot
-from robot_env.recordings import Recorder
-from robot_env.robots.mujoco import TRACE, MujocoConfig, MujocoRobot
+from robot_env.recorder.recorder import Recorder
+from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
 from robot_env.tasks.base import Task, Zone
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("host")
 
 NOMINAL_SIZE = 16  # most values that a task may tell the env about an episode
-HISTORY = 10_000  # [ticks] in a recording
 _SETTLE = 2.0  # [s], longest time in which a hold has become a soft stop
 
 
@@ -42,8 +40,6 @@ class HostCore:
         robot_config: MujocoConfig,
         control_config: ControlConfig,
         *,
-        recordings: Path | None = None,
-        keep: int = 10,
         readonly: bool = False,
     ) -> None:
         """Build the scene; compiled code is loaded or compiled by `warm_up` or the first call.
@@ -52,8 +48,6 @@ class HostCore:
             task: Task, with its config.
             robot_config: Table `[robot]`.
             control_config: Table `[control]`.
-            recordings: Folder for flight recordings, None to write none on a fault.
-            keep: Newest recordings that stay in the folder.
             readonly: Serve state and follow nobody.
         """
         self.task = task
@@ -62,7 +56,7 @@ class HostCore:
         self.refused = 0  # requests that were refused since the start
         control = with_zone(control_config, task.contact_zone)
         self.robot = MujocoRobot(task.scene(), robot_config, control, task.spec.control_hz)
-        self.recorder = Recorder(recordings, keep)
+        self.recorder: Recorder | None = None
         self.critic = CriticSlot()  # `critic.active` is the packed one for this tick
         self._closed_why: str | None = "no episode yet"
         self._last_seq = -1
@@ -97,7 +91,7 @@ class HostCore:
         self.robot.heartbeat_age = 0.0
         nominal = np.asarray(self.task.reset(self.robot, np.random.default_rng(seed)), np.float64)
         self._closed_why, self._fault = None, Fault.NONE
-        self.recorder.restart()
+        self.note(f"episode {self.robot.episode} begins, seed {seed}")
         snapshot = self._finish(self.robot.snapshot())
         self._last_seq = snapshot.request_seq
         return snapshot, nominal
@@ -140,9 +134,7 @@ class HostCore:
         """Run some ticks, with a request that was admitted or none, and return what happened."""
         self.critic.switch()
         self.robot.critic = self.critic.active
-        snapshot = self.robot.run(request, ticks)
-        self.recorder.count(ticks)
-        return self._finish(snapshot)
+        return self._finish(self.robot.run(request, ticks))
 
     def cut(self, why: str) -> None:
         """End the episode: no request is followed until the next reset."""
@@ -194,18 +186,38 @@ class HostCore:
         """
         return self.cameras().render(camera, width, height)
 
+    def record(self, recorder: Recorder) -> None:
+        """Record every tick from now on."""
+        self.recorder, self.robot.tape = recorder, recorder.tape
+
+    def note(self, what: str) -> None:
+        """Have the flight recorder remember an event, if there is one."""
+        if self.recorder is not None:
+            self.recorder.note(what)
+
     def dump(self, why: str = "asked") -> Path:
         """Write the flight recorder's last seconds to a file and return its path.
 
+        It takes seconds, from any thread.
+
         Raises:
-            ProtocolMismatch: This host was given no folder for recordings.
+            ProtocolMismatch: This host records nothing.
             StorageError: The file can't be written.
         """
-        return self.take_recording(why)()
+        if self.recorder is None:
+            raise ProtocolMismatch(
+                "this host records nothing: in lockstep it does with [host] recorder_lockstep = "
+                "true, in real time unless [host] recorder = 0"
+            )
+        return self.recorder.save(why)
 
-    def take_recording(self, why: str) -> Callable[[], Path]:
-        """Return a call that writes the last seconds as they are now, from any thread."""
-        return self.recorder.take(self.robot.history(HISTORY), TRACE, why)
+    def try_dump(self, why: str) -> None:
+        """Write a recording if this host records, and log where it is, or why there is none."""
+        if self.recorder is not None:
+            try:
+                log.info("recording %s", self.dump(why))
+            except Error as error:
+                log.error("no recording of %s: %s", why, error)
 
     def close(self) -> None:
         """Free the cameras' contexts; safe to call twice."""
@@ -236,12 +248,13 @@ class HostCore:
         if self._fault == Fault.NONE or not self.in_episode:
             return False
         log.warning("fault %s at tick %d", self._fault.name, snapshot.tick)
+        self.note(f"fault {self._fault.name}")
         return True
 
     def _finish(self, snapshot: Snapshot) -> Snapshot:
         snapshot.truth[:] = self.task.truth(self.robot)
-        if self.watch(snapshot) and self.recorder.folder is not None:
-            log.info("recording %s", self.dump(self._fault.name))
+        if self.watch(snapshot):
+            self.try_dump(self._fault.name)
         return snapshot
 
 

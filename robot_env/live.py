@@ -61,14 +61,18 @@ class LiveServer:
 
     def run(self) -> None:
         """Tick until a signal comes; the arm is at rest when this returns."""
-        for refused in claim_rights(self._config.priority, self._config.core):
-            log.warning("not granted: %s; ticks may be late", refused)
+        if self._core.task.spec.images:
+            self._aside.open_cameras()
+        rights = claim_rights(self._config.priority, self._config.core)
+        log.info("real time: %s, no garbage collection", ", ".join(rights.granted) or "nothing")
+        for refused in rights.refused:
+            log.warning("not granted: %s", refused)
         sys.setswitchinterval(5e-4)  # a thread that renders may not keep the loop waiting
         self._metronome = Metronome(1e-3)
         end = math.inf
         core, robot, metronome = self._core, self._core.robot, self._metronome
         while time.monotonic() < end:
-            due = metronome.wait()
+            due = self._wait(metronome)
             if self._stop.is_set() and end == math.inf:
                 core.cut("the host was told to stop")
                 robot.stop()
@@ -79,7 +83,6 @@ class LiveServer:
             core.critic.switch()
             robot.critic = core.critic.active
             snapshot = robot.run(request, due)
-            core.recorder.count(due)
             self._sums.add(snapshot, due, begin=request is not None)
             if snapshot.tick % _TRUTH_TICKS < due:
                 self._truth = core.task.truth(robot)
@@ -94,6 +97,17 @@ class LiveServer:
         if self._session is not None:
             self._hang_up()
         self._aside.close()
+
+    def _wait(self, metronome: Metronome) -> int:
+        """Return how many ticks are due at the next deadline; of an overrun none are made up."""
+        due = metronome.wait()
+        if self._core.recorder is not None:
+            self._core.recorder.wake(metronome.woke, metronome.late)
+        if not 0 < self._config.overrun <= metronome.missed:
+            return due
+        self._core.note(f"overrun: {metronome.missed} ticks missed at once")
+        self._core.robot.stop(Fault.OVERRUN)
+        return 1
 
     def _mail(self) -> Request | None:
         """Return a request that came since the last tick, if it was admitted."""
@@ -180,8 +194,8 @@ class LiveServer:
         self._metronome.restart()
 
     def _lose(self, why: str, record: bool = True) -> None:
-        self._core.recorder.mark(why)
-        if record and self._core.in_episode and self._core.recorder.folder is not None:
+        self._core.note(why)
+        if record and self._core.in_episode:
             self._record = (time.monotonic() + _AFTERMATH, why)
         self._core.cut(why)
         self._hang_up()
@@ -232,25 +246,19 @@ class _Aside:
     def __init__(self, core: HostCore) -> None:
         self._core = core
         self._mirror: Any = None
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
         self._thread.start()
 
     def do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
         """Answer a message later, from the state as it is now."""
         if kind == doorbell.DUMP:
-            take = self._core.take_recording("asked")
-            self._work.put(lambda: self._answer(session, lambda: session.done(_path(take()))))
+            self._work.put(
+                lambda: self._answer(session, lambda: session.done(_path(self._core.dump())))
+            )
             return
         picture = picture_size(payload) if kind == doorbell.RENDER else None
-        # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
-        from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
-
-        model, data = self._core.robot.model, self._core.robot.data
-        if self._mirror is None:
-            self._mirror = MjData(model)
-        mj_copyData(self._mirror, model, data)
-        cameras = self._core.cameras(self._mirror)
+        cameras = self._cameras()
         if picture is None:
             self._work.put(lambda: self._answer(session, lambda: _show(session, cameras.images())))
         else:
@@ -268,10 +276,26 @@ class _Aside:
 
         self._work.put(lambda: self._answer(session, load))
 
+    def open_cameras(self) -> None:
+        """Open what pictures need, and wait: it holds the interpreter's lock for many ticks."""
+        cameras, done = self._cameras(), threading.Event()
+        self._work.put(cameras.images)
+        self._work.put(done.set)
+        done.wait(30.0)
+
     def record(self, why: str) -> None:
-        """Write a recording of the ticks until now."""
-        take = self._core.take_recording(why)
-        self._work.put(lambda: log.info("recording %s", take()))
+        """Write a recording of the last seconds."""
+        self._work.put(lambda: self._core.try_dump(why))
+
+    def _cameras(self) -> Any:
+        # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
+        from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
+
+        model, data = self._core.robot.model, self._core.robot.data
+        if self._mirror is None:
+            self._mirror = MjData(model)
+        mj_copyData(self._mirror, model, data)
+        return self._core.cameras(self._mirror)
 
     def close(self) -> None:
         """Finish what was begun."""

@@ -7,12 +7,14 @@ import gc
 import os
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from handrail.config import check
 
 _PR_SET_TIMERSLACK = 29
 _MCL = 1 | 2 | 4  # MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT: what was touched once stays
 _TIMER_ABSTIME = 1
+_DMA_LATENCY = "/dev/cpu_dma_latency"
 _LONGEST_LAG = 100  # [ticks] caught up at once; a longer stall is counted and left behind
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,6 +28,9 @@ class HostConfig:
     request_deadline: float = 60.0  # [s], lockstep: wait for the next request of an episode
     priority: int = 80  # [-], SCHED_FIFO priority in real time, 0 leaves the class alone
     core: int = -1  # [-], core to run on in real time, -1 leaves the choice to the system
+    overrun: int = 20  # [ticks] missed at once in real time: soft stop, as a robot does; 0: never
+    recorder: float = 60.0  # [s] that the flight recorder remembers, 0 for none
+    recorder_lockstep: bool = False  # record in lockstep too: 2 kB and 0.25 µs a tick
     recordings: int = 10  # [files], newest flight recordings that are kept
 
     def __post_init__(self) -> None:
@@ -34,11 +39,20 @@ class HostConfig:
         )
         check(0 <= self.priority <= 98, "priority", self.priority, "in 0..98")
         check(self.core >= -1, "core", self.core, "a core's number, or -1")
+        check(self.overrun >= 0, "overrun", self.overrun, "0 or more")
+        check(0.0 <= self.recorder <= 600.0, "recorder", self.recorder, "in 0..600 s")
         check(self.recordings >= 1, "recordings", self.recordings, "one or more")
 
 
-def claim_rights(priority: int, core: int) -> list[str]:
-    """Ask for what a 1 kHz loop wants and return what was refused, in words with the remedy.
+class Rights(NamedTuple):
+    """What the system gave a control loop; each refusal says what it means, and the remedy."""
+
+    granted: list[str]
+    refused: list[str]
+
+
+def claim_rights(priority: int, core: int) -> Rights:
+    """Ask for what a 1 kHz loop wants; the calling thread gets it, its children do not.
 
     A collection of garbage can take milliseconds: everything that is alive now is frozen and the
     collector is turned off; the loop makes no cycles.
@@ -47,26 +61,52 @@ def claim_rights(priority: int, core: int) -> list[str]:
         priority: SCHED_FIFO priority, 0 for none.
         core: Core to keep to, -1 for any.
     """
-    refused = []
+    granted, refused = [], []
     if core >= 0:
         try:
             os.sched_setaffinity(0, {core})
+            granted.append(f"core {core}")
         except (OSError, ValueError) as error:
-            refused.append(f"core {core} ({error}); this process may use {_cores()}")
+            refused.append(
+                f"core {core} ({error}; this process may use {_cores()}): the loop moves between "
+                f"cores and waits for what runs there"
+            )
     if priority > 0:
         try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+            policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+            os.sched_setscheduler(0, policy, os.sched_param(priority))
+            granted.append(f"SCHED_FIFO {priority}")
         except OSError:
             refused.append(
-                f"SCHED_FIFO {priority} (allow `rtprio {priority}` in /etc/security/limits.conf)"
+                f"SCHED_FIFO {priority} (allow `rtprio {priority}` in /etc/security/limits.conf): "
+                f"any busy program can make a tick late by milliseconds"
             )
-    if _libc.mlockall(_MCL) != 0:
-        refused.append("locked memory (allow `memlock unlimited` in /etc/security/limits.conf)")
+        try:
+            _stay_awake()
+            granted.append("cores that stay awake")
+        except OSError as error:
+            refused.append(
+                f"cores that stay awake ({_DMA_LATENCY}: {error.strerror}; give that device to "
+                f"your group): an idle core may wake up 0.1 ms late"
+            )
+    if _libc.mlockall(_MCL) == 0:
+        granted.append("locked memory")
+    else:
+        refused.append(
+            "locked memory (allow `memlock unlimited` in /etc/security/limits.conf): memory that "
+            "was swapped out makes a tick late by as long as the disk takes"
+        )
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     gc.collect()
     gc.freeze()
     gc.disable()
-    return refused
+    return Rights(granted, refused)
+
+
+def _stay_awake() -> None:
+    """Ask the kernel for no latency on waking up, for as long as this process lives."""
+    fd = os.open(_DMA_LATENCY, os.O_WRONLY | os.O_CLOEXEC)  # closing it would end the request
+    os.write(fd, bytes(4))
 
 
 def _cores() -> str:
@@ -85,6 +125,8 @@ class Metronome:
         self._period = round(period * 1e9)  # [ns]
         self._time = _Timespec()
         self.late = 0  # deadlines that had passed before their tick could begin
+        self.missed = 0  # of them before the newest tick
+        self.woke = time.monotonic_ns()  # [ns], when `wait` returned
         self.restart()
 
     def restart(self) -> None:
@@ -109,10 +151,11 @@ class Metronome:
             != 0
         ):
             continue  # a signal came; the deadline is absolute
-        missed = (time.monotonic_ns() - self._next) // self._period
-        self._next += (missed + 1) * self._period
-        self.late += missed
-        return 1 + min(missed, _LONGEST_LAG)
+        self.woke = time.monotonic_ns()
+        self.missed = (self.woke - self._next) // self._period
+        self._next += (self.missed + 1) * self._period
+        self.late += self.missed
+        return 1 + min(self.missed, _LONGEST_LAG)
 
 
 class _Timespec(ctypes.Structure):

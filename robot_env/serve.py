@@ -130,13 +130,13 @@ class LockstepServer:
         """Take the arm to its safe state and say so."""
         if not self._core.in_episode:
             return
-        self._core.recorder.mark(why)
+        self._core.note(why)
         self._core.cut(why)
         snapshot = self._core.settle()
         self._after()
         log.warning("%s: episode cut, arm in %s", why, Mode(snapshot.mode).name)
-        if record and self._core.recorder.folder is not None:
-            log.info("recording %s", self._core.dump(why))
+        if record:
+            self._core.try_dump(why)
 
 
 def read_request(core: HostCore, session: Session) -> Request:

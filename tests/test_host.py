@@ -14,12 +14,12 @@ import pytest
 
 from controllers.config import ControlConfig
 from controllers.robot import Mode, Request
-from handrail.errors import DeviceLost, Error, ProtocolMismatch, StorageError
+from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.runs import Run, create_run
 from robot_env import doorbell
 from robot_env.client import HostClient
 from robot_env.host import HostCore
-from robot_env.recordings import Recorder, Recording
+from robot_env.recorder.recording import Recording
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig, make
 
@@ -223,7 +223,9 @@ def test_a_client_of_another_task_is_refused(run, host):
         HostClient.connect(run.id, make("reach"), deadline=120)
 
 
-def test_a_killed_client_leaves_the_arm_safe_and_the_next_one_begins_anew(run, host):
+def test_a_killed_client_leaves_the_arm_safe_and_the_next_one_begins_anew(tmp_path):
+    run = new_run(tmp_path / "run", "[host]\nrecorder_lockstep = true\nrecorder = 10.0\n")
+    host = start_host(run)
     lone = subprocess.Popen(
         [sys.executable, "-c", LONE_CLIENT, run.id], stdout=subprocess.PIPE, text=True
     )
@@ -237,10 +239,10 @@ def test_a_killed_client_leaves_the_arm_safe_and_the_next_one_begins_anew(run, h
             client.step(ask)
         snapshot, _ = client.reset(0)
         assert snapshot.mode == Mode.HOLDING
-    (path,) = (run.folder / "recordings").glob("*.npz")
+    (path,) = (run.folder / "recordings").glob("*.mcap")
     recording = Recording(path)
-    (mark,) = recording.marks
-    before, after = recording["mode"][: mark["row"]], recording["mode"][mark["row"] :]
+    (lost,) = [event.row for event in recording.events if event.what == "the client was lost"]
+    before, after = recording["mode"][:lost], recording["mode"][lost:]
     assert before[-1] == Mode.FOLLOWING
     assert Mode.FOLLOWING not in after
     assert after[-1] == Mode.SOFT_STOP
@@ -362,25 +364,3 @@ def test_a_second_host_of_a_run_is_refused(run, host, client):
     assert second.returncode == 2
     assert "another robot host" in log
     client.reset(0)
-
-
-def test_a_recording_is_whole_newest_kept_and_damage_is_named(tmp_path):
-    recorder = Recorder(tmp_path, keep=3)
-    columns = {"time": slice(0, 1), "q": slice(1, 8)}
-    recorder.count(5)
-    recorder.mark("something")
-    recorder.count(5)
-    trace = np.arange(80.0).reshape(10, 8)
-    path = [recorder.take(trace, columns, f"test {n}")() for n in range(5)][-1]
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["000002-test-2.npz", "000003-test-3.npz", "000004-test-4.npz"]
-    recording = Recording(path)
-    assert recording["q"].shape == (10, 7)
-    assert recording["time"].shape == (10,)
-    assert np.isfinite(recording.wall).all()
-    assert recording.marks[0]["row"] == 5
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(StorageError, match="not a whole flight recording"):
-        Recording(path)
-    with pytest.raises(Error, match="no folder"):
-        Recorder(None, 3).take(np.zeros((1, 8)), columns, "x")

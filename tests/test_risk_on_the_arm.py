@@ -7,7 +7,7 @@ import pytest
 
 from actor.commands.folder import new
 from actor.config import load_config
-from actor.risk_data import collect, episode_of, read_sources
+from actor.risk_data import collect, episode_of, parts_of_trace, read_sources
 from controllers.risk import FEATURES, PLACED, SCRATCH, risk, unpack_critic
 from handrail.__main__ import main
 from handrail.critic import evaluate
@@ -16,8 +16,10 @@ from handrail.errors import ConfigError, RunFolderError
 from learner.risk.calibrate import sigmoid
 from learner.risk.config import RiskConfig
 from learner.risk.data import load_episodes
-from robot_env.recordings import Recorder
-from robot_env.robots.mujoco import TRACE
+from robot_env.host import HostCore
+from robot_env.pushes import push_episode
+from robot_env.recorder.recorder import Recorder, describe
+from robot_env.tasks import make
 
 
 def spoken(capsys):
@@ -48,24 +50,19 @@ def test_same_seed_gives_the_same_data():
 
 def test_flight_recordings_of_a_run_are_data(tmp_path, capsys):
     config = load_config("peg")
-    run = tmp_path / "run"
-    new("peg", [], run, "record")
-    rng = np.random.default_rng(0)
-    trace = 0.01 * rng.normal(size=(500, max(part.stop for part in TRACE.values())))
-    trace[:, TRACE["gate"]] = trace[:, TRACE["share"]] = trace[:, TRACE["tank"]] = 1.0
-    trace[:, TRACE["fault"]] = trace[:, TRACE["mode"]] = 0.0
-    trace[:, TRACE["q"]] += [0.0, 0.05, 0.0, -2.15, 0.0, 2.2, 0.785]
-    trace[:, TRACE["target"]] += [0.5, 0.0, 0.2, 1.0, 0.0, 0.0, 0.0]
-    trace[400:, TRACE["wrench"].start] = 50.0
-    Recorder(run / "recordings", 3).take(trace, TRACE, "force")()
-    (episode,) = read_sources([run], config.risk)
-    assert np.flatnonzero(episode.violation).tolist() == list(range(400, 500))
-    wanted = episode_of(
-        trace, TRACE, np.asarray(config.control.stiffness), config.control, config.risk
-    )
-    assert np.array_equal(episode.features, wanted.features)
-    assert main(["risk", "train", str(run)]) == 2
-    assert "no violation in the" in capsys.readouterr().err
+    run = new("peg", [], tmp_path / "run", "record")[0]
+    core = HostCore(make("peg"), config.robot, config.control)
+    about = describe(core.robot.params, config.control, realtime=False)
+    recorder = Recorder(run, 6.0, 3, about)
+    core.record(recorder)
+    trace, stiffness = push_episode(core, 3, steps=20)
+    recorder.save("asked")
+    recorder.close()
+    (episode,) = read_sources([run.folder], config.risk)
+    wanted = episode_of(parts_of_trace(trace, stiffness), config.control, config.risk)
+    assert len(episode.features) >= len(trace)
+    np.testing.assert_allclose(episode.features[-len(trace) :], wanted.features, atol=1e-6)
+    core.close()
 
 
 def test_sources_without_data_are_refused_in_words(tmp_path):

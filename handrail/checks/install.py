@@ -27,9 +27,16 @@ _MODULES = {  # extra -> modules it brings
     ),
     "learn": ("jax", "optax", "safetensors", "tensorboardX", "matplotlib"),
     "sim": ("mujoco", "imageio", "imageio_ffmpeg"),
+    "recorder": ("mcap", "zstandard"),
     "dev": ("pytest", "pytest_timeout", "hypothesis", "psutil", "ruff", "pyright", "pre_commit"),
 }
-_NEEDED_BY = {"": ROLES, "learn": ("actor", "learner", "sim"), "sim": ("sim",), "dev": ("dev",)}
+_NEEDED_BY = {
+    "": ROLES,
+    "learn": ("actor", "learner", "sim"),
+    "sim": ("sim",),
+    "recorder": ("host",),
+    "dev": ("dev",),
+}
 _DISTRIBUTIONS = {
     "zmq": "pyzmq",
     "tomli_w": "tomli-w",

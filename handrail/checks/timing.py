@@ -11,6 +11,7 @@ import time
 from handrail.checks.ask import ask, read
 from handrail.checks.finding import OK, WARN, Finding
 
+_ADDRESSES = 1 << 33  # [bytes], more than the host has addresses: locking counts them all
 _FIFO = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(80))"
 
 
@@ -55,15 +56,30 @@ def rights() -> list[Finding]:
         found.append(Finding("time", "SCHED_FIFO", OK, "granted", "", ("host",)))
     else:
         remedy = f"echo '{user} - rtprio 98' | sudo tee -a {limits}, then log in again"
-        text = "refused; real-time mode keeps its clock less well"
+        text = "refused; any busy program can make a tick late by milliseconds"
         found.append(Finding("time", "SCHED_FIFO", WARN, text, remedy, ("host",)))
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY or soft >= 1 << 30 or os.geteuid() == 0:
+    if soft == resource.RLIM_INFINITY or soft >= _ADDRESSES or os.geteuid() == 0:
         found.append(Finding("time", "locked memory", OK, "granted", "", ("host",)))
     else:
         remedy = f"echo '{user} - memlock unlimited' | sudo tee -a {limits}, then log in again"
-        text = f"limited to {soft // 1024} KiB"
+        text = f"limited to {soft // 1024} KiB; a swapped page makes a tick late"
         found.append(Finding("time", "locked memory", WARN, text, remedy, ("host",)))
+    latency = "/dev/cpu_dma_latency"
+    if os.access(latency, os.W_OK):
+        found.append(Finding("time", "cores awake", OK, "granted", "", ("host",)))
+    else:
+        text = f"{latency} can't be written; an idle core may wake up 0.1 ms late"
+        remedy = f"sudo chgrp $(id -gn) {latency} && sudo chmod g+w {latency}, or a udev rule"
+        remedy = remedy if os.path.exists(latency) else ""
+        found.append(Finding("time", "cores awake", WARN, text, remedy, ("host",)))
+    isolated = read("/sys/devices/system/cpu/isolated").strip()
+    text = (
+        f"core {isolated}: set [host] core to it" if isolated else "none; others share the loop's"
+    )
+    remedy = "" if isolated else "a real arm wants one: isolcpus=3 on the kernel's command line"
+    state = OK if isolated else WARN
+    found.append(Finding("time", "isolated core", state, text, remedy, ("host",)))
     realtime = read("/sys/kernel/realtime").strip() == "1" or "PREEMPT_RT" in platform.version()
     text = f"{platform.release()}, " + ("PREEMPT_RT" if realtime else "not PREEMPT_RT")
     remedy = "" if realtime else "a real arm wants it: sudo apt-get install linux-image-rt-amd64"

@@ -16,9 +16,10 @@ from controllers.chain import ControlConfig, begin_period, initial_state
 from controllers.kinematics import READY, inverse
 from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
 from controllers.risk import empty_critic
-from controllers.robot import Request, Snapshot
+from controllers.robot import Fault, Request, Snapshot
 from handrail.config import check
 from handrail.errors import ConfigError, Error
+from robot_env.recorder.record import no_tape
 from robot_env.robots.meter import ME, METER_SIZE, restart
 from robot_env.robots.plant import (
     MAX_DELAY,
@@ -33,7 +34,7 @@ from robot_env.robots.plant import (
 __all__ = ["TRACE", "MujocoConfig", "MujocoRobot"]
 
 Range = tuple[float, float]
-TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
+TRACE_LENGTH = 12_000  # [ticks] that `history` looks back on
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class MujocoRobot:
         self.late_ticks = 0  # set by a host in real time, since the last snapshot
         self.critic = empty_critic()  # risk critic, packed; a host may set another between runs
         self.trace = np.zeros((TRACE_LENGTH, TRACE_WIDTH))
+        self.tape = no_tape()  # the flight recorder's ring, set by a host that has one
         self._plant = np.zeros(PLANT_SIZE)
         self._reading = np.zeros(READING_SIZE)
         self._mailbox = empty_mailbox()
@@ -208,9 +210,9 @@ class MujocoRobot:
         self._mailbox[M.rearm] = 0.0
         return self.snapshot()
 
-    def stop(self) -> None:
-        """Go to soft stop from the next tick on."""
-        self._mailbox[M.stop] = 1.0
+    def stop(self, fault: Fault = Fault.COMMANDED) -> None:
+        """Go to soft stop from the next tick on; see `controllers.robot.Robot`."""
+        self._mailbox[M.stop] = float(fault)
 
     def rearm(self) -> None:
         """Leave the soft stop with the next tick, holding until a fresh request comes."""
@@ -339,6 +341,7 @@ class MujocoRobot:
             self._mailbox,
             self.critic,
             self.trace,
+            self.tape,
         )
         self._tick_us = (time.perf_counter() - start) * 1e6 / max(1, ticks)
 

@@ -9,6 +9,7 @@ import numpy as np
 from controllers.chain import advance
 from controllers.kernel import kernel
 from controllers.layout import R, S
+from robot_env.recorder.record import Tape, begin_tick, end_tick
 from robot_env.robots.meter import feel_wall, measure, push_tool
 from robot_env.robots.native import mj_step, mj_step1, mj_step2
 
@@ -170,6 +171,7 @@ def run_ticks(
     mailbox: np.ndarray,
     critic: np.ndarray,
     trace: np.ndarray,
+    tape: Tape,
 ) -> None:
     """Run control ticks against the simulated arm.
 
@@ -195,16 +197,22 @@ def run_ticks(
         mailbox: See `layout.M`.
         critic: Packed risk critic, see `advance`.
         trace: Ring of the last ticks, shape (L, TRACE_WIDTH), row = tick % L.
+        tape: The flight recorder's ring.
     """
     torque, before, last = np.empty(7), np.empty(7), np.empty(7)
     payload = plant[PL.payload : PL.payload + 3]
     delay = int(plant[PL.delay])
+    recording = tape.words.shape[0] > 0
     for _ in range(ticks):
         mj_step1(model, data)
         read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
         push_tool(meter, tool, centre, state[S.twist], payload, applied)
         feel_wall(meter, reading)
+        if recording:
+            begin_tick(tape, state)
         advance(params, state, reading, mailbox, critic, torque)
+        if recording:
+            end_tick(tape, state, reading, mailbox, torque)
         count = int(plant[PL.ticks])
         new = PL.pipe + 7 * (count % MAX_DELAY)
         old = PL.pipe + 7 * ((count - delay) % MAX_DELAY)

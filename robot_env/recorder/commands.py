@@ -1,0 +1,185 @@
+"""`handrail recorder`: look into a run's flight recorder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handrail.errors import StorageError
+from handrail.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from robot_env.recorder.recording import Recording
+
+DIFFERENT = 1  # exit code of a replay that is not the same
+_KEEP_ALL = 1_000_000
+
+
+def main(argv: list[str]) -> int:
+    """Dump, plot, replay or list; return the exit code."""
+    options = _parser().parse_args(argv)
+    return {"dump": _dump, "plot": _plot, "replay": _replay, "ls": _list}[options.command](options)
+
+
+def _dump(options: argparse.Namespace) -> int:
+    from robot_env.recorder.recorder import recordings
+    from robot_env.recorder.ring import NAME
+    from robot_env.recorder.tail import read_ring
+    from robot_env.recorder.write import save
+
+    run = open_run(options.run)
+    tail = read_ring(run.folder / NAME)
+    path = save(tail, recordings(run.folder), options.why, _KEEP_ALL)
+    if tail.torn:
+        print(f"{tail.torn} records were not whole and are left out", file=sys.stderr)
+    print(path)
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from robot_env.recorder.plot import write_plot
+    from robot_env.recorder.recording import Recording
+
+    path = _recording(options.what)
+    out = options.out or path.with_suffix(".png")
+    write_plot(Recording(path), out, options.last)
+    print(out)
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from controllers.kernel import chain_digest
+    from robot_env.recorder.recording import Recording
+    from robot_env.recorder.replay import replay
+
+    path = _recording(options.what)
+    recording = Recording(path)
+    warnings = []
+    if recording.about["code"] != chain_digest():
+        warnings.append(
+            f"the chain's code is not what it was: recorded by {recording.about['code']}, "
+            f"this version is {chain_digest()}"
+        )
+    control = _control(path)
+    if control not in (None, recording.about["control"]):
+        warnings.append(
+            f"the run's table [control] is not what it was: recorded with "
+            f"{recording.about['control']}, config.toml now gives {control}; "
+            f"the replay uses the recorded one"
+        )
+    verdict = replay(recording)
+    print(f"{path}: {verdict.ticks} ticks replayed, {verdict.starts} resets, {verdict.gaps} gaps")
+    for warning in warnings:
+        print(f"DIFFERENT: {warning}")
+    if verdict.first is not None:
+        first = verdict.first
+        print(f"DIFFERENT: {verdict.different} ticks have other torques; the first is tick")
+        print(f"  {first.tick} since reset, record {first.index}, {first.time:.6f} s monotonic:")
+        for joint, (was, now) in enumerate(zip(first.recorded, first.replayed, strict=True), 1):
+            mark = "" if was == now else f"   off by {now - was:.3g} N m"
+            print(f"  joint {joint}: recorded {was!r}, replayed {now!r}{mark}")
+        print(f"  of the state differ: {', '.join(first.states) or 'nothing'}")
+    elif verdict.ticks:
+        print("every torque is the same, bit for bit")
+    else:
+        print("DIFFERENT: there was no tick to replay")
+    return DIFFERENT if warnings or verdict.first is not None or not verdict.ticks else 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from robot_env.recorder.recorder import recordings
+    from robot_env.recorder.recording import Recording
+    from robot_env.recorder.ring import NAME
+    from robot_env.recorder.tail import left_by_crash, read_ring
+
+    run = open_run(options.run)
+    ring = run.folder / NAME
+    if ring.is_file():
+        tail = read_ring(ring)
+        alive = left_by_crash(ring) and _alive(tail.pid)
+        state = "live" if alive else "left by a killed host" if left_by_crash(ring) else "ended"
+        seconds = len(tail.words) * float(tail.about["dt"])
+        print(f"{NAME}  {state}, process {tail.pid}, {seconds:.1f} s, {_size(ring)}")
+    else:
+        print(f"no {NAME}: nothing was recorded, or only in lockstep")
+    for path in sorted(recordings(run.folder).glob("*.mcap")):
+        print(f"{path.name}  {_about(Recording(path))}, {_size(path)}")
+    return 0
+
+
+def _about(recording: Recording) -> str:
+    from controllers.robot import Fault, Mode
+
+    seconds = len(recording) * float(recording.about["dt"])
+    if not len(recording):
+        return f"{recording.why}: no tick"
+    mode, fault = Mode(int(recording["mode"][-1])).name, Fault(int(recording["fault"][-1])).name
+    return f"{recording.why}: {seconds:.1f} s, ends in {mode}, fault {fault}"
+
+
+def _recording(what: Path) -> Path:
+    """Return the recording that is meant: a file, or the newest one of a run."""
+    from robot_env.recorder.recorder import recordings
+
+    if what.suffix == ".mcap":
+        return what
+    run = open_run(what)
+    found = sorted(recordings(run.folder).glob("*.mcap"))
+    if not found:
+        raise StorageError(f"{run.folder} has no recording; `handrail recorder dump` makes one")
+    return found[-1]
+
+
+def _control(recording: Path) -> str | None:
+    """Return the digest of the [control] table of a recording's run, None without a run."""
+    from controllers.config import ControlConfig
+    from handrail.config import digest, from_dict, load_toml
+
+    folder = recording.resolve().parent.parent
+    if not (folder / "run.json").is_file():
+        return None
+    run: Run = open_run(folder)
+    return digest(from_dict(ControlConfig, load_toml(run.config).get("control", {}), "control"))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="handrail recorder",
+        description="Look into a run's flight recorder: the last minute of every signal at 1 kHz.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    dump = commands.add_parser("dump", help="write the ring of a run, live or dead, as MCAP")
+    dump.add_argument("run", type=Path, help="run folder")
+    dump.add_argument("--why", default="asked", help="part of the file's name (default: asked)")
+    plot = commands.add_parser("plot", help="draw a recording as PNG")
+    plot.add_argument("--out", type=Path, metavar="PNG", help="default: beside the recording")
+    plot.add_argument("--last", type=float, metavar="SECONDS", help="draw only the end")
+    again = commands.add_parser(
+        "replay", help="feed a recording through the chain; exit code 1 if a torque differs"
+    )
+    for command in (plot, again):
+        command.add_argument("what", type=Path, help="recording, or run folder for its newest one")
+    listing = commands.add_parser("ls", help="list a run's ring and recordings")
+    listing.add_argument("run", type=Path, help="run folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

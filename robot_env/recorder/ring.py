@@ -1,0 +1,195 @@
+"""The ring in the run folder: a file in memory that the control loop writes without system calls.
+
+The page cache holds what was written, whatever becomes of the process. The file is written anew by
+each host: head, description, notes, records, each part at a page's beginning.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import mmap
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handrail.errors import StorageError
+from robot_env.recorder.record import (
+    ABOUT,
+    CONDITION,
+    COUNT,
+    FORMAT,
+    HEAD_SIZE,
+    LATE,
+    MAGIC,
+    NOTES,
+    ORIGIN,
+    PID,
+    ROWS,
+    WAKE,
+    WIDTH,
+    Tape,
+)
+
+log = logging.getLogger("host")
+
+NAME = "recorder.ring"  # of the file, in the run folder
+VERSION = 1  # of the file; a reader refuses newer ones
+MARK = int.from_bytes(b"Handrail", "little")
+LIVE, CLOSED, DUMPED = 0, 1, 2  # condition: in use, or left by a host that was killed; ended; saved
+NOTE_COUNT, NOTE_SIZE = 256, 128  # notes that are kept; [bytes] of each
+NOTE_WORDS = 4  # number, time [ns], records before it, [bytes] of text
+ABOUT_AT, NOTES_AT, RECORDS_AT = 4096, 4096 * 16, 4096 * 24  # [bytes]
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14
+_AHEAD = 2.0  # [s] of records whose pages are made writable beforehand
+_EVERY = 0.5  # [s]
+
+
+class Ring:
+    """The ring of a living host; nobody else writes it."""
+
+    def __init__(self, path: Path, seconds: float, dt: float, about: dict[str, Any]) -> None:
+        """Make the file, all of it in memory.
+
+        Args:
+            path: Where; a file that is there is replaced, whoever reads that one keeps it.
+            seconds: How much to remember [s].
+            dt: Control period [s].
+            about: What a reader needs to know, as JSON.
+
+        Raises:
+            StorageError: The file can't be made; the message says what would help.
+        """
+        self.path = path
+        rows = max(1, round(seconds / dt))
+        self._size = RECORDS_AT + rows * WIDTH * 8
+        text = json.dumps(about).encode()
+        if len(text) > NOTES_AT - ABOUT_AT:
+            raise StorageError(f"what is known about a run must fit 60 kB, got {len(text)} bytes")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, self._size)  # a full disk shows now, not at a tick
+                self._map = mmap.mmap(fd, self._size)
+            finally:
+                os.close(fd)
+            self._fill(rows, text)
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise StorageError(
+                f"can't make the flight recorder's ring {path} of {self._size / 1e6:.0f} MB: "
+                f"{error.strerror}; free some space, or set [host] recorder to fewer seconds"
+            ) from None
+        self._lock = threading.Lock()
+        self._ahead = _Ahead(self)
+
+    def _fill(self, rows: int, about: bytes) -> None:
+        view = memoryview(self._map)
+        view[ABOUT_AT : ABOUT_AT + len(about)] = about
+        head = np.frombuffer(view, np.int64, HEAD_SIZE)
+        words = np.frombuffer(view, np.int64, rows * WIDTH, RECORDS_AT).reshape(rows, WIDTH)
+        words[:] = -1
+        self.tape = Tape(words, words.view(np.float64), head)
+        self._notes = np.frombuffer(
+            view, np.uint8, NOTE_COUNT * NOTE_SIZE, NOTES_AT
+        ).reshape(NOTE_COUNT, NOTE_SIZE)  # fmt: skip
+        head[FORMAT], head[ROWS], head[ABOUT] = VERSION, rows, len(about)
+        head[PID], head[ORIGIN] = os.getpid(), time.time_ns() - time.monotonic_ns()
+        head[CONDITION], head[MAGIC] = LIVE, MARK
+
+    def wake(self, now: int, late: int) -> None:
+        """Say that the loop woke up.
+
+        Args:
+            now: When, on the monotonic clock [ns].
+            late: Ticks that came late since the host started [-].
+        """
+        self.tape.head[WAKE], self.tape.head[LATE] = now, late
+
+    def note(self, what: str) -> None:
+        """Remember an event, from any thread."""
+        text = what.encode()[: NOTE_SIZE - 8 * NOTE_WORDS]
+        with self._lock:
+            number = int(self.tape.head[NOTES])
+            note = self._notes[number % NOTE_COUNT]
+            words = note[: 8 * NOTE_WORDS].view(np.int64)
+            words[0] = -1
+            words[1], words[2] = time.monotonic_ns(), self.tape.head[COUNT]
+            words[3] = len(text)
+            note[8 * NOTE_WORDS : 8 * NOTE_WORDS + len(text)] = np.frombuffer(text, np.uint8)
+            words[0] = number
+            self.tape.head[NOTES] = number + 1
+
+    def look_ahead(self) -> None:
+        """Keep the pages that come next writable, from a thread; for real time."""
+        self._ahead.start()
+
+    def close(self, whole: bool = True) -> None:
+        """Stop writing; safe to call twice.
+
+        Args:
+            whole: Whether the host ended as it should; else the ring counts as left by a crash.
+        """
+        self._ahead.stop()
+        if whole:
+            self.tape.head[CONDITION] = CLOSED
+
+    def populate(self, first: int, count: int) -> bool:
+        """Make the pages of some records writable; return whether the kernel knows how.
+
+        Their contents stay. The kernel writes dirty pages to disk now and then and protects them
+        meanwhile: the loop's next write would meet a page fault, and with it the file system.
+
+        Args:
+            first: Index of the first record.
+            count: How many records.
+        """
+        rows = self.tape.words.shape[0]
+        begin = first % rows
+        spans = [(begin, min(rows, begin + count)), (0, max(0, begin + count - rows))]
+        base = self.tape.head.ctypes.data
+        for low, high in spans:
+            start = (RECORDS_AT + low * WIDTH * 8) // mmap.PAGESIZE * mmap.PAGESIZE
+            end = RECORDS_AT + high * WIDTH * 8
+            if high > low and _libc.madvise(base + start, end - start, _POPULATE_WRITE) != 0:
+                return False
+        return True
+
+
+class _Ahead:
+    def __init__(self, ring: Ring) -> None:
+        self._ring, self._stop = ring, threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="ring", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        count = round(_AHEAD / 1e-3)
+        while True:
+            if not self._ring.populate(int(self._ring.tape.head[COUNT]), count):
+                log.warning(
+                    "the kernel can't make pages writable beforehand (needs Linux 5.14): "
+                    "the flight recorder may make a tick late"
+                )
+                return
+            if self._stop.wait(_EVERY):
+                return
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
