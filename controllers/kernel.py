@@ -17,11 +17,12 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ROOT = Path(__file__).resolve().parent.parent
+CRITIC = "handrail/critic.py"  # its offsets are compiled into the chain
 
 
 def chain_digest() -> str:
     """Return 16 hex digits of the control chain's source: what a recording was made by."""
-    return _digest("controllers").hexdigest()[:16]
+    return _digest("controllers/*.py", CRITIC).hexdigest()[:16]
 
 
 def cache_folder() -> Path:
@@ -31,17 +32,16 @@ def cache_folder() -> Path:
     """
     given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("HANDRAIL_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    text = _digest("controllers", "robot_env/recorder", "robot_env/robots")
+    text = _digest("controllers/*.py", CRITIC, "robot_env/recorder/*.py", "robot_env/robots/*.py")
     text.update(numba.__version__.encode())
     return Path(given or Path(home) / "handrail" / "numba") / f"control-{text.hexdigest()[:12]}"
 
 
-def _digest(*folders: str) -> Any:
+def _digest(*patterns: str) -> Any:
     text = hashlib.sha256()
-    for folder in folders:
-        for path in sorted((_ROOT / folder).glob("*.py")):
+    for pattern in patterns:
+        for path in sorted(_ROOT.glob(pattern)):
             text.update(path.name.encode() + path.read_bytes())
-    text.update((_ROOT / "handrail" / "critic.py").read_bytes())  # its offsets are compiled in
     return text
 
 

@@ -94,7 +94,7 @@ def test_a_stop_outranks_a_person():
     mailbox[M.pose : M.pose + 7] = state[S.pose : S.pose + 7]
     state, _ = step(PARAMS, state, rest(), mailbox)
     assert state[S.mode] == Mode.HUMAN
-    mailbox[M.stop] = 1.0
+    mailbox[M.stop] = float(Fault.COMMANDED)
     state, _ = step(PARAMS, state, rest(), mailbox)
     assert state[S.mode] == Mode.SOFT_STOP
     assert state[S.fault] == Fault.COMMANDED
