@@ -57,12 +57,14 @@ class Trail(NamedTuple):
 Ask = Callable[[MujocoRobot, int], Request | None]  # called every period with robot and tick
 
 
-def robot_of(control: ControlConfig, real: MujocoConfig = REAL, wall: bool = False) -> MujocoRobot:
+def robot_of(
+    control: ControlConfig, real: MujocoConfig = REAL, wall: bool = False, seed: int = 0
+) -> MujocoRobot:
     """Return an arm at its start, with a wall in its way or none."""
     robot = MujocoRobot(scene("", gripper=False), real, control, 10.0)
     robot.meter[ME.wall] = WALL if wall else math.nan
     robot.meter[ME.wall_stiffness], robot.meter[ME.wall_damping] = STIFF, DAMPING
-    robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(0))
+    robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(seed))
     return robot
 
 
@@ -204,9 +206,13 @@ def m7(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
 
 
 def m8(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
-    """As M4, with 5 % of commands lost in bursts of 10 ms."""
-    robot = robot_of(control, replace(REAL, loss=0.005, loss_ticks=10), wall=True)
-    return robot, drive(robot, approach(2000.0), 2.5)
+    """As M4, with 5 % of commands lost in bursts of 10 ms: the hardest impact of eight."""
+    real = replace(REAL, loss=0.005, loss_ticks=10)
+    runs = []
+    for seed in range(8):
+        robot = robot_of(control, real, wall=True, seed=seed)
+        runs.append((robot, drive(robot, approach(2000.0), 2.5)))
+    return max(runs, key=lambda run: float(run[0].meter[ME.force_peak]))
 
 
 def m10(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
@@ -265,9 +271,10 @@ def benign(seconds: float = 60.0) -> dict[str, Any]:
 
 
 def stop_time(trail: Trail, since: float) -> float:
-    """Return how long after a moment the tool is slower than 5 mm/s for good [s]."""
-    fast = trail.time[trail.speed > 5e-3]
-    return max(0.0, float(fast.max()) - since) if len(fast) else 0.0
+    """Return how long after a moment the tool is slower than 5 mm/s for 50 ms [s]."""
+    slow = np.convolve(trail.speed < 5e-3, np.ones(50), "valid") == 50
+    at = np.flatnonzero(slow & (trail.time[: len(slow)] >= since))
+    return float(trail.time[at[0]] - since) if len(at) else math.inf
 
 
 def main() -> int:
@@ -295,8 +302,12 @@ def main() -> int:
         worst = {key: max(f[key] for f in found) for key in found[0] if key != "mode"}
         rows.setdefault("m2", {})[kind] = worst
     print("m2", json.dumps(rows["m2"]), flush=True)
-    rows["m10"]["on"]["stop_s"] = round(stop_time(trails["m10"]["on"], 0.24), 3)
-    rows["m10"]["off"]["stop_s"] = round(stop_time(trails["m10"]["off"], 0.24), 3)
+    for kind in ("off", "on"):  # the last request came at 0.24 s
+        trail = trails["m10"][kind]
+        rows["m10"][kind]["stop_s"] = round(stop_time(trail, 0.24), 3)
+        rows["m10"][kind]["sunk_mm"] = round(
+            1e3 * float(trail.position[240, 2] - trail.position[-1, 2]), 1
+        )
     attacks = {name: search(kind, options.generations, 0) for name, kind in KINDS.items()}
     on = [group["on"] for group in rows.values()]
     off = [group["off"] for group in rows.values()]
