@@ -1,0 +1,266 @@
+"""Break the control chain on purpose, one small change at a time, and see that a test notices.
+
+Mutants are made by rule from the source of every stage: a function skipped, a sign turned, a
+comparison turned, a factor doubled or halved, a bound taken from the wrong side, a tick too early
+or late. Each runs against the tests of properties and behaviour (replay and golden files are not
+among them), quickest first, until one fails. What survives is printed; why it may is in `REASONS`.
+
+    python tests/mutate_chain.py --per-file 6 --results mutants.jsonl
+
+Results are kept line by line: an interrupted run goes on where it stopped. Exit code 1 if a mutant
+survives without a reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = (
+    "validity", "settle", "request", "authority", "watchdog", "interpolate", "leash", "workspace",
+    "speed", "limits", "reflex", "gate", "impedance", "joints", "observer", "last_line", "chain",
+)  # fmt: skip
+TESTS = (
+    "test_numpy_chain.py", "test_stages.py", "test_limits.py", "test_chain.py",
+    "test_impedance.py", "test_watchdog.py", "test_passivity.py", "test_mujoco_robot.py",
+)  # fmt: skip
+BUDGET = 400.0  # [s], a test that takes longer has noticed
+
+REASONS: dict[str, str] = {}
+
+
+class Mutant(NamedTuple):
+    """One change of one stage."""
+
+    stage: str
+    rule: str
+    line: int
+    source: str  # of the whole file
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        short = hashlib.sha256(self.source.encode()).hexdigest()[:6]
+        return f"{self.stage}:{self.line}:{self.rule}:{short}"
+
+
+def mutants(stage: str) -> Iterator[Mutant]:
+    """Yield every mutant of a stage's file, in the order of the source."""
+    path = ROOT / "controllers" / f"{stage}.py"
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        if not any(isinstance(d, ast.Name) and d.id == "kernel" for d in node.decorator_list):
+            continue
+        for at, inner in enumerate(ast.walk(node)):
+            for rule, change in RULES.items():
+                mutated = copy.deepcopy(tree)
+                twin = next(
+                    f
+                    for f in ast.walk(mutated)
+                    if isinstance(f, ast.FunctionDef) and f.name == node.name
+                )
+                target = list(ast.walk(twin))[at]
+                if change(target):
+                    line = getattr(inner, "lineno", node.lineno)
+                    yield Mutant(stage, rule, line, ast.unparse(ast.fix_missing_locations(mutated)))
+
+
+def skip(node: ast.AST) -> bool:
+    """Skip a call made for what it does, or an assignment into an array."""
+    if isinstance(node, (ast.If, ast.For)):
+        for at, inner in enumerate(node.body):
+            if isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Subscript):
+                node.body[at] = ast.Pass()
+                return True
+    if isinstance(node, ast.FunctionDef):
+        for at, inner in enumerate(node.body):
+            called = isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call)
+            stored = isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Subscript)
+            if called or stored:
+                node.body[at] = ast.Pass()
+                return True
+    return False
+
+
+def sign(node: ast.AST) -> bool:
+    """Turn plus into minus or back."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+        node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+        return _about_numbers(node)
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, (ast.Add, ast.Sub)):
+        node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+        return True
+    return False
+
+
+def _about_numbers(node: ast.BinOp) -> bool:
+    # an index into a packed array is no arithmetic of the chain
+    for part in (node.left, node.right):
+        base = part.left if isinstance(part, ast.BinOp) else part
+        owner = base.value if isinstance(base, ast.Attribute) else None
+        if isinstance(owner, ast.Name) and owner.id in ("P", "S", "R", "M", "ON"):
+            return False
+    return True
+
+
+def comparison(node: ast.AST) -> bool:
+    """Turn a comparison round."""
+    turned: dict[type, Callable[[], ast.cmpop]] = {
+        ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
+    }  # fmt: skip
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in turned:
+        node.ops[0] = turned[type(node.ops[0])]()
+        return True
+    return False
+
+
+def factor(node: ast.AST) -> bool:
+    """Double a product."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        node.left = ast.BinOp(ast.Constant(2.0), ast.Mult(), node.left)
+        return _about_numbers(node)
+    return False
+
+
+def side(node: ast.AST) -> bool:
+    """Take the larger where the smaller was meant, or the other way round."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        turned = {"min": "max", "max": "min"}
+        node.func.id, before = turned.get(node.func.id, node.func.id), node.func.id
+        return node.func.id != before
+    return False
+
+
+def tick(node: ast.AST) -> bool:
+    """Count a tick too few or use the torque that was sent instead of the one that acted."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        if (node.value.id, node.attr) == ("R", "elapsed"):
+            node.attr = "wrench"  # some other number
+            return True
+        if (node.value.id, node.attr) == ("R", "acted"):
+            node.attr = "held"
+            return True
+    return False
+
+
+RULES: dict[str, Callable[[ast.AST], bool]] = {
+    "skip": skip, "sign": sign, "comparison": comparison, "factor": factor, "side": side,
+    "tick": tick,
+}  # fmt: skip
+
+
+def sample(stage: str, count: int) -> list[Mutant]:
+    """Return some mutants of a stage, spread evenly over rules and source."""
+    unique = {m.source: m for m in mutants(stage)}
+    groups = [[m for m in unique.values() if m.rule == rule] for rule in RULES]
+    picked: list[Mutant] = []
+    share = 0
+    while len(picked) < min(count, len(unique)):
+        for group in groups:
+            left = [m for m in group if m not in picked]
+            if left and len(picked) < count:
+                picked.append(left[(share * 7 + len(left) // 2) % len(left)])
+        share += 1
+    return sorted(picked, key=lambda m: (m.line, m.rule))
+
+
+def judge(mutant: Mutant) -> dict[str, Any]:
+    """Return which test notices a mutant, if one does."""
+    begun = time.monotonic()
+    row: dict[str, Any] = {"mutant": mutant.name, "killed_by": None}
+    with tempfile.TemporaryDirectory(prefix="handrail-mutant-") as scratch:
+        root = Path(scratch)
+        for entry in ROOT.iterdir():
+            if entry.name != "controllers":
+                (root / entry.name).symlink_to(entry)
+        (root / "controllers").mkdir()
+        for file in (ROOT / "controllers").glob("*.py"):
+            text = mutant.source if file.stem == mutant.stage else file.read_text()
+            (root / "controllers" / file.name).write_text(text)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{root}:{root / 'tests'}:{root / 'benchmarks'}",
+            "NUMBA_CACHE_DIR": str(root / "cache"),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(root / "examples"),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "--no-header",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += ["--rootdir", str(root), "-m", "not slow and not long"]
+        for test in TESTS:
+            try:
+                done = subprocess.run(
+                    [*command, str(root / "tests" / test)],
+                    cwd=root,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=BUDGET,
+                )
+            except subprocess.TimeoutExpired:
+                row["killed_by"] = f"{test}: longer than {BUDGET:.0f} s"
+                break
+            if done.returncode != 0:
+                failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+                row["killed_by"] = failed[0].split(" - ")[0][7:] if failed else f"{test}: error"
+                break
+    row["seconds"] = round(time.monotonic() - begun, 1)
+    return row
+
+
+def main() -> int:
+    """Judge the missing mutants; return 1 if one survives without a reason."""
+    parser = argparse.ArgumentParser(description="Break the chain and see that a test notices.")
+    parser.add_argument("--per-file", type=int, default=6, help="mutants of each stage")
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
+    parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--list", action="store_true", help="only say what they are")
+    options = parser.parse_args()
+    chosen = [m for stage in options.stages for m in sample(stage, options.per_file)]
+    if options.list:
+        print("\n".join(m.name for m in chosen), len(chosen), sep="\n")
+        return 0
+    rows = {}
+    if options.results.exists():
+        lines = options.results.read_text().splitlines()
+        rows = {row["mutant"]: row for row in map(json.loads, lines)}
+    for mutant in chosen:
+        if mutant.name not in rows:
+            row = rows[mutant.name] = judge(mutant)
+            with options.results.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row["mutant"], row["killed_by"] or "SURVIVED", flush=True)
+    mine = [rows[m.name] for m in chosen]
+    survivors = [row["mutant"] for row in mine if row["killed_by"] is None]
+    unexplained = [name for name in survivors if name not in REASONS]
+    for name in survivors:
+        print(f"survived: {name}: {REASONS.get(name, 'no reason known')}")
+    print(
+        json.dumps({"mutants": len(mine), "survivors": len(survivors), "unexplained": unexplained})
+    )
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
