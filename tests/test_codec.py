@@ -52,6 +52,8 @@ rows = st.builds(
     success=st.booleans(),
     intervened=st.booleans(),
     end=st.booleans(),
+    cost=st.floats(0.0, 1e6, width=32),
+    violation=st.booleans(),
     images=st.fixed_dictionaries({"wrist": hnp.arrays(np.uint8, (8, 6, 3))}),
 )
 

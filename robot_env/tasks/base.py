@@ -155,9 +155,7 @@ class Task(ABC):
     def limits(self) -> Limits:
         """What a step must not do; see `costs.violation`."""
         force, energy = self.config.force_limit, self.config.energy_budget
-        return Limits(
-            math.inf if force is None else force, math.inf if energy is None else energy
-        )
+        return Limits(math.inf if force is None else force, math.inf if energy is None else energy)
 
     @property
     def horizon(self) -> int:

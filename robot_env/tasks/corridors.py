@@ -7,6 +7,7 @@ them. Links point toward the goal's cell, so that the way to go is unique from a
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def corridors(layout: int) -> Corridors:
     links: dict[Cell, Cell] = {}
     for corners in _LAYOUTS[layout]:
         chain = _chain(corners)
-        links |= {a: b for a, b in zip(chain, chain[1:], strict=False) if a not in links}
+        links |= {a: b for a, b in pairwise(chain) if a not in links}
     way = _LAYOUTS[layout][0]
     return Corridors(way[0], way[-1], links)
 

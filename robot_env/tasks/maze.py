@@ -34,7 +34,8 @@ from robot_env.tasks.base import (
     pack,
     uniform,
 )
-from robot_env.tasks.corridors import ahead, corridors, length, middle, way_from
+from robot_env.tasks.config import TaskConfig
+from robot_env.tasks.corridors import Cell, ahead, corridors, length, middle, way_from
 from robot_env.tasks.maze_scene import FLOOR, LENGTH, ORIGIN, RADIUS, TIP, board, peg
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class Maze(Task):
         "tolerance": 0.015,
         "layout": 1,
         "stiffness_action": True,
-        "wall_stiffness": 2e4,
+        "wall_stiffness": 1e5,
         "force_limit": 40.0,
-        "energy_budget": 2.0,
+        "energy_budget": 15.0,  # the guide puts in 12 J: it pays for damping all the way
     }
     truth_names: ClassVar[tuple[str, ...]] = (
         "success", "distance", "to_go", "completed", "force_peak", "work", "error_x", "error_y",
@@ -75,6 +76,12 @@ class Maze(Task):
         (ORIGIN[0] + REACH + 0.01, ORIGIN[1] + REACH + 0.01, TOOL_HEIGHT + 0.02),
         0.12,
     )
+
+    def __init__(self, config: TaskConfig) -> None:
+        """Resolve the config and lay out corridors and observation."""
+        super().__init__(config)
+        self.maze = corridors(self.value("layout", int))
+        self.start: Cell | None = None  # episodes begin here instead, to collect data
 
     @property
     def action_size(self) -> int:
@@ -91,7 +98,6 @@ class Maze(Task):
 
     def scene(self) -> str:
         """Return robot, board with walls, and a peg in the hand."""
-        self.maze = corridors(self.value("layout", int))
         friction, stiffness = self.value("friction"), self.value("wall_stiffness")
         return scene(
             board(self.maze, friction, stiffness),
@@ -104,10 +110,8 @@ class Maze(Task):
 
     def reset(self, robot: MujocoRobot, rng: np.random.Generator) -> np.ndarray:
         """Draw start and goal in their cells; return goal and start, each (3,) [m]."""
-        start, goal = (
-            BOARD + [*middle(cell), 0.0] + uniform(rng, self.vector(name))
-            for cell, name in ((self.maze.start, "start_range"), (self.maze.goal, "goal_range"))
-        )
+        start = over(self.start or self.maze.start) + uniform(rng, self.vector("start_range"))
+        goal = over(self.maze.goal) + uniform(rng, self.vector("goal_range"))
         self._goal, self._force_peak = goal, 0.0
         self._whole = length(self.maze, self.maze.start, (goal - BOARD)[:2])
         parts.place(robot, "goal", np.array([*goal[:2], FLOOR]))
@@ -154,17 +158,16 @@ class Maze(Task):
         action = np.clip(action, -1.0, 1.0).astype(np.float64)
         step = self.value("action_scale") * action[:2]
         position = np.array([*(snapshot.target_position[:2] + step), TOOL_HEIGHT])
-        across = stiffness_of(action[2:]) if action.size > 2 else np.zeros(2)
-        stiffness = (float(across[0]), float(across[1]), 0.0, 0.0) if action.size > 2 else (0.0,) * 4
+        x, y = map(float, stiffness_of(action[2:])) if action.size > 2 else (0.0, 0.0)
         return Request(
-            seq, int(source), position, DOWN.copy(), snapshot.gripper_target, stiffness
+            seq, int(source), position, DOWN.copy(), snapshot.gripper_target, (x, y, 0.0, 0.0)
         )
 
     def realised(self, before: Snapshot, after: Snapshot, action: np.ndarray) -> np.ndarray:
         """Return the action that the host really carried out (A,) float32."""
         moved = (after.target_position - before.target_position)[:2] / self.value("action_scale")
-        parts = [moved, action_of(after.stiffness[:2])] if action.size > 2 else [moved]
-        return np.clip(np.concatenate(parts), -1.0, 1.0).astype(np.float32)
+        stiffness = action_of(after.stiffness[:2])[: action.size - 2]
+        return np.clip(np.concatenate([moved, stiffness]), -1.0, 1.0).astype(np.float32)
 
     def reward(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
         """Return minus the distance to the goal, in sides of the board, and a bonus there."""
@@ -201,6 +204,11 @@ class Maze(Task):
         return np.concatenate([step, np.ones(self.action_size - 2)])
 
 
+def over(cell: Cell) -> np.ndarray:
+    """Return where the tool is over the middle of a cell, base frame (3,) [m]."""
+    return BOARD + np.append(middle(cell), 0.0)
+
+
 def stiffness_of(action: np.ndarray) -> np.ndarray:
     """Return the stiffness (2,) [N/m] of an action in [-1, 1], even steps of its logarithm."""
     return SOFTEST * (STIFFEST / SOFTEST) ** (0.5 * (action + 1.0))
@@ -218,9 +226,7 @@ def toward(snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
     return gap / max(float(np.linalg.norm(gap)), 0.010)
 
 
-def wiggle(
-    snapshot: Snapshot, nominal: np.ndarray, t: int, rng: np.random.Generator
-) -> np.ndarray:
+def wiggle(snapshot: Snapshot, nominal: np.ndarray, t: int, rng: np.random.Generator) -> np.ndarray:
     """Return the step (2,) at the goal, every other second in a random direction instead."""
     if t % 20 < 10:
         return toward(snapshot, nominal)

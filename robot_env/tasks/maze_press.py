@@ -19,8 +19,8 @@ from handrail.errors import Error
 from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
 from robot_env.tasks import TaskConfig, make
 from robot_env.tasks.base import DOWN, HOME
-from robot_env.tasks.corridors import Cell, middle
-from robot_env.tasks.maze import BOARD
+from robot_env.tasks.corridors import Cell
+from robot_env.tasks.maze import over
 from robot_env.tasks.maze_scene import RADIUS
 
 PLACES: dict[str, tuple[Cell, tuple[float, float]]] = {  # of layout 1: cell, direction of the press
@@ -46,9 +46,9 @@ def press(robot: MujocoRobot, cell: Cell, direction: tuple[float, float]) -> tup
         Error: No wall was met.
     """
     across = np.array([*direction, 0.0])
-    start = BOARD + [*middle(cell), 0.0]
+    start = over(cell)
     robot.reset(robot.inverse_kinematics(start, DOWN, HOME), 2.0 * RADIUS, np.random.default_rng(0))
-    met, seq = [], 0
+    met, seq, target = [], 0, start
     for depth in PRESSES:
         for share in np.linspace(0.1, 1.0, 10):  # the wall is 12 mm away from the peg in the middle
             seq += 1

@@ -21,6 +21,7 @@ RADIUS = 0.008  # [m], of the peg
 LENGTH = 0.045  # [m], from the tool centre to the peg's tip
 IMPEDANCE = 0.9  # [-], d: the share of a contact's motion that is the constraint's
 INVERSE_WEIGHT = 0.1802  # [1/kg], A: what MuJoCo gives the body `peg` in its reference pose
+CONTACTS = 2  # [-], ends of the peg's line on a wall, each with a spring of its own
 DAMPING = 0.5  # [-], ratio of the contact
 
 
@@ -31,7 +32,7 @@ def contact(friction: float, stiffness: float) -> str:
         friction: Coulomb friction [-].
         stiffness: Of the contact [N/m].
     """
-    k = stiffness * INVERSE_WEIGHT * (1.0 - IMPEDANCE) / IMPEDANCE
+    k = stiffness / CONTACTS * INVERSE_WEIGHT * (1.0 - IMPEDANCE) / IMPEDANCE
     b = 2.0 * DAMPING * math.sqrt(k)
     # MuJoCo divides by d and its square
     solref = f"{-k * IMPEDANCE**2:.6g} {-b * IMPEDANCE:.6g}"

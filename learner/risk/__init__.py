@@ -1,0 +1,1 @@
+"""The risk critic's training: labels, episodes at control rate, ensemble, calibration."""
