@@ -275,7 +275,7 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
     right = (_MAGIC, 0, len(spec.images), spec.state, spec.action, True, True)
     if given != right:
         raise ProtocolMismatch(
-            "a row's header (magic, unknown flags, images, S, A, cost 0 or more, known source) must "
+            "a row's header (magic, unknown flags, images, S, A, cost, known source) must "
             f"be {right}, got {given}"
         )
     numbers = np.frombuffer(view, "<f4", s + 4 * a, _BODY)

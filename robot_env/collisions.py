@@ -23,8 +23,8 @@ from robot_env.tasks.maze import Maze
 
 WINDOW = 20  # [ticks], of one label; also how often the stiffness in effect is looked at
 PLACES = 6  # [-], cells from which walls are pushed
-PUSH_STEPS = (4, 16)  # [policy steps], how long one push lasts, both ends included
-STIFF = 0.5  # [-], share of pushes that are stiff, as only those break the rule
+PUSH_STEPS = (6, 16)  # [policy steps], how long one push lasts, both ends included
+STIFF = 0.7  # [-], share of pushes that are stiff, as only those break the rule
 PUSHES_STEPS = 20  # [policy steps], of an episode of pushes
 HEAVY = (1.0, 2.5)  # [-], noise of the solver's hand; 1 is a demonstration's
 
@@ -87,10 +87,10 @@ class _Pushes:
     def act(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
         """Return the action (A,) of the push in progress."""
         if self._left == 0:
-            angle, speed = self._rng.uniform(0.0, 2.0 * np.pi), self._rng.uniform(0.2, 1.0)
+            angle, speed = self._rng.uniform(0.0, 2.0 * np.pi), self._rng.uniform(0.4, 1.0)
             stiffness = self._rng.uniform(-1.0, 1.0, 2)
             if self._rng.random() < STIFF:
-                stiffness = self._rng.uniform(0.5, 1.0, 2)
+                stiffness = self._rng.uniform(0.7, 1.0, 2)
             step = speed * np.array([np.cos(angle), np.sin(angle)])
             self._action = np.concatenate([step, stiffness])[: self._size]
             self._left = int(self._rng.integers(PUSH_STEPS[0], PUSH_STEPS[1] + 1))

@@ -16,7 +16,7 @@ from robot_env.tasks import TaskConfig, make, names, register, resolve
 from robot_env.tasks.__main__ import evaluate
 from robot_env.tasks.base import HYSTERESIS, OPEN
 
-ALL = ("reach", "peg", "pick", "assemble")
+ALL = ("reach", "peg", "pick", "assemble", "maze")
 
 
 @pytest.fixture(scope="module")
