@@ -323,7 +323,7 @@ def test_a_period_in_windows_is_the_same_period(envs):
 
 def test_collisions_are_half_pushes_break_the_rule_and_repeat(envs):
     core = envs[1].host
-    stretches = collide(core, 0, 0, 1000)
+    stretches = collide(core, 0, 1, 1000)
     ticks = [len(stretch.violation) for stretch in stretches]
     assert sum(ticks) == 1000 * WINDOW
     assert core.task.start is None
@@ -331,7 +331,7 @@ def test_collisions_are_half_pushes_break_the_rule_and_repeat(envs):
     broken = np.concatenate([s.violation for s in stretches])
     assert 0.0 < broken.mean() < 0.5
     assert np.array_equal(broken, forces > core.task.limits.force)
-    again = collide(core, 0, 0, 1000)
+    again = collide(core, 0, 1, 1000)
     assert all(
         np.array_equal(a.features, b.features) for a, b in zip(stretches, again, strict=True)
     )
@@ -359,13 +359,15 @@ def test_recorded_collisions_are_kept_and_never_mixed(tmp_path):
     episodes = [episode for file in files for episode in load_episodes(file)[0]]
     assert sum(len(e.violation) for e in episodes) == 1100 * WINDOW
     assert {e.dt for e in episodes} == {CONTROL.dt}
-    contents = [file.read_bytes() for file in files]
     files[1].unlink()
     files[0].touch()
     stamp = files[0].stat().st_mtime_ns
     assert main(["--run", str(run), "--collisions", "1100"]) == 0
     assert files[0].stat().st_mtime_ns == stamp  # what was there is not made again
-    assert [file.read_bytes() for file in files] == contents
+    again = [episode for file in files for episode in load_episodes(file)[0]]
+    for a, b in zip(episodes, again, strict=True):
+        assert np.array_equal(a.features, b.features)
+        assert np.array_equal(a.violation, b.violation)
     with pytest.raises(StorageError, match="move it away"):
         main(["--run", str(run), "--collisions", "500"])
 
