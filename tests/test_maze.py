@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from actor.config import load_config
+from actor.drivers import ScriptDriver
+from actor.episode import run_episode
 from controllers.config import ControlConfig
-from controllers.robot import Request, Snapshot, Source
+from controllers.robot import Request, Snapshot
+from controllers.robot import Source as Authority
+from handrail.codec import decode_row, encode_row
+from handrail.config import from_dict
 from handrail.errors import ConfigError, StorageError
+from handrail.transition import Source
 from learner.risk.data import load_episodes
 from robot_env.collisions import PLACES, WINDOW, collide, places
 from robot_env.env import RobotEnv
@@ -19,6 +25,7 @@ from robot_env.host import HostCore
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig, make
 from robot_env.tasks.__main__ import evaluate
+from robot_env.tasks.base import Reflex
 from robot_env.tasks.corridors import (
     CELLS,
     LAYOUTS,
@@ -159,7 +166,7 @@ def test_no_trivial_policy_finds_the_way(envs, layout: int):
     env = envs[layout]
     assert set(env.task.trivial) == {"straight", "push_wiggle", "random"}
     for trivial, factory in env.task.trivial.items():
-        result = evaluate(env, factory(np.random.default_rng(0)), 10)
+        result = evaluate(env, factory(np.random.default_rng(0)), 6)
         assert result["success"] <= 0.2, trivial
 
 
@@ -202,6 +209,14 @@ def test_stiffness_and_action_are_inverse(action: float):
     assert action_of(stiffness_of(np.full(2, action))) == pytest.approx(np.full(2, action))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("wall_stiffness", 10.0), ("force_limit", 0.0), ("energy_budget", -1.0)]
+)
+def test_a_value_out_of_range_is_refused(field: str, value: float):
+    with pytest.raises(ConfigError, match=field):
+        from_dict(TaskConfig, {"name": "maze", field: value}, "task")
+
+
 def test_without_the_stiffness_action_the_config_s_stiffness_holds():
     task = make("maze", TaskConfig("maze", stiffness_action=False))
     request = task.request(Snapshot(), np.array([1.0, -1.0]), 0)
@@ -211,7 +226,7 @@ def test_without_the_stiffness_action_the_config_s_stiffness_holds():
     assert np.allclose(request.position, [scale, -scale, TOOL_HEIGHT])
 
 
-def bang(t: int, rng: np.random.Generator) -> np.ndarray:
+def bang(t: int, rng: np.random.Generator | None) -> np.ndarray:
     side = 1.0 if (t // 10) % 2 else -1.0
     return np.array([side, side, 1.0, 1.0])
 
@@ -270,6 +285,22 @@ def test_the_energy_rule_counts_the_whole_episode(envs):
     assert broken > 0
 
 
+def test_every_row_keeps_its_cost_and_violation(envs):
+    env, rows, infos = envs[1], [], []
+    driver = ScriptDriver(lambda: Reflex(lambda s, n, t: bang(t, None)), env.task.spec.action)
+    run_episode(
+        env, driver, seed=0, episode=0, source=Source.EVAL, sink=rows.append,
+        after_step=infos.append,
+    )  # fmt: skip
+    assert [row.violation for row in rows[:-1]] == [info["violation"] for info in infos]
+    assert [row.cost for row in rows[:-1]] == pytest.approx([info["cost"] for info in infos])
+    assert any(row.violation for row in rows)
+    assert not all(row.violation for row in rows)
+    for row in rows:
+        back = decode_row(encode_row(row, env.task.spec), env.task.spec)
+        assert (back.cost, back.violation) == (row.cost, row.violation)
+
+
 def test_cost_and_violation_are_functions_of_the_snapshot():
     snapshot = Snapshot(energy_injected=0.5, energy_refused=0.25, force_peak=41.0)
     assert cost(snapshot) == 0.75
@@ -313,7 +344,7 @@ def test_a_period_in_windows_is_the_same_period(envs):
         snapshot, _ = core.reset(3)
         for seq in range(20):
             target = snapshot.target_position + np.array([0.0, 0.01, 0.0])
-            request = Request(seq, int(Source.POLICY), target, snapshot.target_quaternion, 0.0)
+            request = Request(seq, int(Authority.POLICY), target, snapshot.target_quaternion, 0.0)
             for ticks in parts:
                 snapshot = core.period(request, ticks)
                 request = None

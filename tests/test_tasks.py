@@ -45,7 +45,7 @@ def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, name: str):
     assert result["success"] >= 0.75
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL[:-1])  # those of `maze` have a test of their own
 def test_no_trivial_policy_solves_the_task(envs, name: str):
     env = envs[name]
     for trivial, factory in env.task.trivial.items():
