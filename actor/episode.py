@@ -148,6 +148,8 @@ def run_episode(
                 truncated=bool(truncated),
                 success=success,
                 intervened=human is not None,
+                cost=float(np.float32(info["cost"])),
+                violation=bool(info["violation"]),
                 images=observation.get("images", {}),
             )
         )

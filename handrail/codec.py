@@ -189,11 +189,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a plain value")
 
 
-# magic, flags, source, number of images, S, A, episode, t, base_pos, reserved, reward
-_ROW = struct.Struct("<4sHBBIIIIIId")
+# magic, flags, source, number of images, S, A, episode, t, base_pos, cost, reward
+# Rows from before costs hold zeros there, which say cost 0 and no violation: they are read as ever.
+_ROW = struct.Struct("<4sHBBIIIIIfd")
 _MAGIC = b"HRR1"
 _BODY = DIGEST_BYTES + _ROW.size
-_FLAGS = ("base_valid", "terminated", "truncated", "success", "intervened", "end")
+_FLAGS = ("base_valid", "terminated", "truncated", "success", "intervened", "end", "violation")
 _SOURCES = frozenset(int(s) for s in Source)
 
 
@@ -227,7 +228,7 @@ def encode_row(row: Transition, spec: EnvSpec) -> bytes:
             row.episode,
             row.t,
             row.base_pos,
-            0,
+            row.cost,
             row.reward,
         )
     except struct.error as error:
@@ -267,18 +268,18 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
         raise ProtocolMismatch(f"a row of this spec has {size} bytes, this has {len(view)}")
     if hashlib.sha256(view[DIGEST_BYTES:]).digest() != view[:DIGEST_BYTES]:
         raise ProtocolMismatch("a row does not match its sha256")
-    magic, flags, source, images, s, a, episode, t, base_pos, zero, reward = _ROW.unpack_from(
+    magic, flags, source, images, s, a, episode, t, base_pos, cost, reward = _ROW.unpack_from(
         view, DIGEST_BYTES
     )
-    given = (magic, flags >> len(_FLAGS), images, s, a, zero, source in _SOURCES)
-    right = (_MAGIC, 0, len(spec.images), spec.state, spec.action, 0, True)
+    given = (magic, flags >> len(_FLAGS), images, s, a, cost >= 0.0, source in _SOURCES)
+    right = (_MAGIC, 0, len(spec.images), spec.state, spec.action, True, True)
     if given != right:
         raise ProtocolMismatch(
-            "a row's header (magic, unknown flags, images, S, A, reserved, known source) must be "
-            f"{right}, got {given}"
+            "a row's header (magic, unknown flags, images, S, A, cost, known source) must "
+            f"be {right}, got {given}"
         )
     numbers = np.frombuffer(view, "<f4", s + 4 * a, _BODY)
-    if not (np.isfinite(numbers).all() and math.isfinite(reward)):
+    if not (np.isfinite(numbers).all() and math.isfinite(reward) and math.isfinite(cost)):
         raise ProtocolMismatch("a row must be finite, it holds a NaN or an infinity")
     offset = _BODY + numbers.nbytes
     frames: Arrays = {}
@@ -303,5 +304,7 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
         success=bool(flags & 8),
         intervened=bool(flags & 16),
         end=bool(flags & 32),
+        violation=bool(flags & 64),
+        cost=cost,
         images=frames,
     )

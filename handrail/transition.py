@@ -16,6 +16,8 @@ import numpy as np
 from handrail.errors import ProtocolMismatch
 from handrail.spec import EnvSpec
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class Source(IntEnum):
     """Who the row is from."""
@@ -44,6 +46,8 @@ class Transition:
     truncated: bool = False  # time ran out; bootstrap from the end row
     success: bool = False  # the step reached the goal
     intervened: bool = False  # a person, or the scripted operator, drove this step
+    cost: float = 0.0  # [-], of the step, 0 or more: energy injected and refused; kept as float32
+    violation: bool = False  # the step broke a rule of the task
     end: bool = False  # observation after the last action
     images: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (H, W, 3) uint8
 
@@ -80,6 +84,8 @@ class Transition:
                 )
         if not np.isfinite(self.reward):
             raise ProtocolMismatch(f"transition.reward must be finite, got {self.reward}")
+        if not 0.0 <= self.cost <= _LARGEST:
+            raise ProtocolMismatch(f"transition.cost must be finite and 0 or more, got {self.cost}")
 
 
 FIELDS = tuple(f.name for f in fields(Transition))

@@ -12,6 +12,7 @@ import numpy as np
 from controllers.robot import Request, Snapshot, Source
 from handrail.errors import ConfigError
 from robot_env.tasks.base import Task
+from robot_env.tasks.costs import cost, violation
 
 START_KEY = 0x57A7  # separates the seeds of numbered starts from those of episodes
 
@@ -48,7 +49,8 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
 
     `info` of `reset` and `step` carries `success`, `truth` (named values), `snapshot`, `nominal`,
     and of `step` also `realised` and `filter_delta` (A,) (what the host made of the action),
-    `force_peak` [N] of the episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
+    `cost` and `violation` of the step (`tasks.costs`), `force_peak` [N] and `energy` [J], injected,
+    of the episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - gymnasium's name and form
@@ -59,7 +61,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         Args:
             host: Runs the scene of the same task with the same config.
             task: Observation, action and success.
-            reward: Of (observation, action, info) after a step; None for 1 at success, else 0.
+            reward: Of (observation, action, info) after a step; None for the task's own.
         """
         self.host, self.task = host, task
         self.render_mode = "rgb_array"
@@ -81,7 +83,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         self._seq = 0
         self._snapshot: Snapshot | None = None
         self._nominal = np.zeros(3)
-        self._force_peak = 0.0
+        self._force_peak = self._energy = 0.0
         self._t = 0
 
     @property
@@ -127,7 +129,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             sequence = np.random.SeedSequence([START_KEY, int(start)])
         self._snapshot, self._nominal = self.host.reset(_seed_of(sequence))
         self._seq = max(0, self._snapshot.request_seq + 1)
-        self._force_peak, self._t = 0.0, 0
+        self._force_peak, self._energy, self._t = 0.0, 0.0, 0
         self._last_action = np.zeros(self.task.spec.action, np.float32)
         return self._observe(), self._info(self._snapshot)
 
@@ -160,6 +162,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         self._t += 1
         self._snapshot = after
         self._force_peak = max(self._force_peak, after.force_peak)
+        self._energy += after.energy_injected
         self._last_action = action
         realised = self.task.realised(before, after, action)
         success = self.task.success(after.truth)
@@ -169,10 +172,15 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         info = self._info(after) | {
             "realised": realised,
             "filter_delta": realised - action,
+            "cost": cost(after),
+            "violation": violation(after, self.task.limits, self._energy),
             "host_s": host_s,
             "observe_s": time.monotonic() - begun,
         }
-        reward = float(success) if self._reward is None else self._reward(observation, action, info)
+        if self._reward is None:
+            reward = self.task.reward(after, self._nominal)
+        else:
+            reward = self._reward(observation, action, info)
         return observation, reward, success, truncated, info
 
     def render(self) -> np.ndarray:  # type: ignore[override]
@@ -194,6 +202,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             "snapshot": snapshot,
             "nominal": self._nominal.copy(),
             "force_peak": self._force_peak,
+            "energy": self._energy,
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import struct
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ rows = st.builds(
     success=st.booleans(),
     intervened=st.booleans(),
     end=st.booleans(),
+    cost=st.floats(0.0, 1e6, width=32),
+    violation=st.booleans(),
     images=st.fixed_dictionaries({"wrist": hnp.arrays(np.uint8, (8, 6, 3))}),
 )
 
@@ -201,6 +204,32 @@ def test_a_row_that_is_not_finite_is_refused_on_both_sides(bad: float) -> None:
 def test_a_number_out_of_range_is_refused(field: str, value: int) -> None:
     with pytest.raises(ProtocolMismatch, match=str(value)):
         encode_row(dataclasses.replace(example_row(), **{field: value}), SPEC)
+
+
+def test_a_row_from_before_costs_is_read_as_one_without() -> None:
+    """Such a row holds an unused zero where the cost is now, and knows no violation."""
+    row = example_row()
+    header = struct.pack(
+        "<4sHBBIIIIIId", b"HRR1", 32, 1, 1, SPEC.state, SPEC.action, 3, 7, 0, 0, 0.5
+    )
+    arrays = (row.state, row.action, row.policy_action, row.filter_delta, row.base_action)
+    body = header + b"".join(a.tobytes() for a in arrays) + row.images["wrist"].tobytes()
+    old = decode_row(hashlib.sha256(body).digest() + body, SPEC)
+    assert same_row(old, dataclasses.replace(row, reward=0.5, end=True))
+    assert (old.cost, old.violation) == (0.0, False)
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, 1e39])
+def test_a_cost_is_finite_and_not_negative_on_both_sides(bad: float) -> None:
+    with pytest.raises(ProtocolMismatch, match="cost"):
+        encode_row(dataclasses.replace(example_row(), cost=bad), SPEC)
+    blob = bytearray(encode_row(example_row(), SPEC))
+    place = DIGEST_BYTES + struct.calcsize("<4sHBBIIIII")
+    with np.errstate(over="ignore"):
+        blob[place : place + 4] = np.float32(bad).tobytes()
+    blob[:DIGEST_BYTES] = hashlib.sha256(blob[DIGEST_BYTES:]).digest()
+    with pytest.raises(ProtocolMismatch, match=r"cost|finite"):
+        decode_row(blob, SPEC)
 
 
 def test_decoded_arrays_are_read_only_views_of_the_blob() -> None:

@@ -16,7 +16,7 @@ from robot_env.tasks import TaskConfig, make, names, register, resolve
 from robot_env.tasks.__main__ import evaluate
 from robot_env.tasks.base import HYSTERESIS, OPEN
 
-ALL = ("reach", "peg", "pick", "assemble")
+ALL = ("reach", "peg", "pick", "assemble", "maze")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, name: str):
     assert result["success"] >= 0.75
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL[:-1])  # those of `maze` have a test of their own
 def test_no_trivial_policy_solves_the_task(envs, name: str):
     env = envs[name]
     for trivial, factory in env.task.trivial.items():

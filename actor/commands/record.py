@@ -9,12 +9,20 @@ from actor.commands.options import parse, parser, say
 
 
 def main(argv: list[str]) -> int:
-    """Record demonstrations by the task's scripted expert; return the exit code."""
+    """Record demonstrations by the task's scripted expert, or collisions; return the exit code."""
     arguments = parser("record", "Record demonstrations into a run folder, new or existing.")
     arguments.add_argument("task", nargs="?", help="a shipped task or .toml file, for a new run")
     arguments.add_argument("--out", type=Path, help="run folder to make")
     arguments.add_argument("--run", type=Path, help="existing run folder to add to")
     arguments.add_argument("--episodes", type=int, help="successful episodes to have in all")
+    arguments.add_argument(
+        "--collisions",
+        type=int,
+        nargs="?",
+        const=10_000,
+        metavar="N",
+        help="instead, N windows of 20 ms of scripted collisions for the risk critic [10000]",
+    )
     options, overrides = parse(arguments, argv)
     if (options.task is None) == (options.run is None):
         arguments.error("give a task, or --run RUN")
@@ -27,6 +35,13 @@ def main(argv: list[str]) -> int:
         run, config = existing(options.run)
     else:
         run, config = new(options.task, overrides, options.out, "record")
+    if options.collisions is not None:
+        from actor.collisions import record_collisions
+
+        with locked(run):
+            files = record_collisions(run, config, options.collisions)
+        say(f"{options.collisions} windows in {len(files)} files in {files[0].parent}")
+        return 0
     wanted = options.episodes or config.run.demos
     with locked(run), offline_session(run, config) as (session, _):
         session.episode = session.link.progress().episodes

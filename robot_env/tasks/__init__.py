@@ -16,6 +16,7 @@ _TASKS = {  # name -> where its class is; imported when asked for
     "peg": "robot_env.tasks.peg:Peg",
     "pick": "robot_env.tasks.pick:Pick",
     "assemble": "robot_env.tasks.assemble:Assemble",
+    "maze": "robot_env.tasks.maze:Maze",
 }
 
 

@@ -8,6 +8,7 @@ robot can do, without a simulator. A task subclasses `Task` once; nothing else i
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -18,6 +19,7 @@ from controllers.robot import Request, Snapshot, Source
 from handrail.config import digest
 from handrail.spec import EnvSpec, slices_of
 from robot_env.tasks.config import TaskConfig, Vector
+from robot_env.tasks.costs import Limits
 from robot_env.tasks.expert import Expert
 
 if TYPE_CHECKING:
@@ -79,13 +81,6 @@ class Task(ABC):
         """Resolve the config and lay out the observation."""
         self.config = resolve(config, self.defaults)
         self.name = config.name  # as in the config and the registry
-        self.action_size = 4 if self.gripper else 3
-        sizes = {"position": 3, "error": 3, "wrench": 6, "velocity": 3}
-        if self.gripper:
-            sizes["gripper"] = 2
-        if self.objects:
-            sizes["object"] = self.objects
-        sizes |= {"action": self.action_size, "tank": 1, "time_left": 1}
         size = self.config.image_size
         images = {"wrist": (size, size, 3), "front": (size, size, 3)} if self.config.images else {}
         self.spec = EnvSpec(
@@ -93,7 +88,7 @@ class Task(ABC):
             task_hash=digest(self.config, {"format": TASK_FORMAT}),
             control_hz=self.config.control_hz,
             horizon=self.horizon,
-            slices=slices_of(**sizes),
+            slices=slices_of(**self.parts()),
             action=self.action_size,
             images=images,
             gripper=3 if self.gripper else -1,
@@ -141,6 +136,26 @@ class Task(ABC):
     def references(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
         """Hand-made policies with skill but without the truth: what a learner competes with."""
         return {}
+
+    @property
+    def action_size(self) -> int:
+        """Number of action dimensions, A."""
+        return 4 if self.gripper else 3
+
+    def parts(self) -> dict[str, int]:
+        """Return the parts of the observation in order: name and length."""
+        sizes = {"position": 3, "error": 3, "wrench": 6, "velocity": 3}
+        if self.gripper:
+            sizes["gripper"] = 2
+        if self.objects:
+            sizes["object"] = self.objects
+        return sizes | {"action": self.action_size, "tank": 1, "time_left": 1}
+
+    @property
+    def limits(self) -> Limits:
+        """What a step must not do; see `costs.violation`."""
+        force, energy = self.config.force_limit, self.config.energy_budget
+        return Limits(math.inf if force is None else force, math.inf if energy is None else energy)
 
     @property
     def horizon(self) -> int:
@@ -229,6 +244,15 @@ class Task(ABC):
     def success(self, truth: np.ndarray) -> bool:
         """Return True if the truth vector says that the task is done."""
         return bool(truth[0] > 0.5)
+
+    def reward(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+        """Return the reward of a step: 1 on success, else 0; a task may have a denser one.
+
+        Args:
+            snapshot: At the end of the step, with its truth.
+            nominal: What `reset` returned.
+        """
+        return float(self.success(snapshot.truth))
 
     def named(self, truth: np.ndarray) -> dict[str, float]:
         """Return the truth vector as names and values."""

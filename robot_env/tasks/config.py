@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from handrail.config import check
+from robot_env.tasks.corridors import LAYOUTS
 
 Vector = tuple[float, float, float]
 
@@ -17,7 +18,7 @@ class TaskConfig:
     of `robot_env.tasks` fills in the defaults; the digest of the result is the task's hash.
     """
 
-    name: str = "peg"  # which task: reach, peg, pick, assemble, or a registered one
+    name: str = "peg"  # which task: reach, peg, pick, assemble, maze, or a registered one
     control_hz: float = 10.0  # [Hz], policy steps per second
     horizon: int | None = None  # [steps], the episode is truncated here
     action_scale: float | None = None  # [m], travel of the target per step at action 1
@@ -31,6 +32,11 @@ class TaskConfig:
     friction: float | None = None  # [-], Coulomb friction of the parts in contact
     tolerance: float | None = None  # [m], distance to the goal that counts as reached
     depth: float | None = None  # [m], insertion or lift that counts as success
+    layout: int | None = None  # which maze: 1 to train on, 2 its mirror, 3 a zig-zag, both held out
+    stiffness_action: bool | None = None  # the last two action dimensions set the spring across
+    wall_stiffness: float | None = None  # [N/m], of contact with the maze's walls
+    force_limit: float | None = None  # [N], a step in which the tool meets more is a violation
+    energy_budget: float | None = None  # [J], injected in an episode; more is a violation
     images: bool = False  # render the cameras at every step
     image_size: int = 128  # [px], height and width of each image
 
@@ -52,3 +58,12 @@ class TaskConfig:
             value = getattr(self, name)
             if value is not None:
                 check(value >= 0.0, name, value, "zero or more")
+        if self.layout is not None:
+            check(self.layout in LAYOUTS, "layout", self.layout, f"one of {LAYOUTS}")
+        if self.wall_stiffness is not None:
+            rule = "in 1e3..1e6 N/m"
+            check(1e3 <= self.wall_stiffness <= 1e6, "wall_stiffness", self.wall_stiffness, rule)
+        for name in ("force_limit", "energy_budget"):
+            value = getattr(self, name)
+            if value is not None:
+                check(value > 0.0, name, value, "positive")

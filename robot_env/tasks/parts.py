@@ -15,6 +15,8 @@ ASSETS = """
 <material name="part_plate" rgba="0.11 0.13 0.16 1" specular="0.3" shininess="0.3"/>
 <material name="part_cube" rgba="0.90 0.36 0.22 1" specular="0.3" shininess="0.4"/>
 <material name="part_stand" rgba="0.34 0.45 0.40 1" specular="0.2" shininess="0.3"/>
+<material name="part_floor" rgba="0.82 0.84 0.87 1" specular="0.2" shininess="0.3"/>
+<material name="part_goal_mark" rgba="0.20 0.75 0.55 1" specular="0.2" shininess="0.3"/>
 <material name="part_goal" rgba="0.20 0.75 0.55 0.45" specular="0.1" shininess="0.1"/>
 """
 
