@@ -245,7 +245,7 @@ def test_no_policy_gets_more_energy_than_is_allowed(envs, act):
             _, _, _, _, info = env.step(act(t, rng))
         assert env.host.robot.energy_used <= 1.0
         assert info["energy"] > 1.0  # the arm did move
-        assert info["truth"]["work"] == pytest.approx(env.host.robot.meter)
+        assert info["truth"]["work"] == pytest.approx(env.host.robot.work)
 
 
 def drive(env: RobotEnv, action: list[float], steps: int = 40) -> list[dict]:

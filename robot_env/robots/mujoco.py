@@ -289,6 +289,11 @@ class MujocoRobot:
         return q
 
     @property
+    def work(self) -> float:
+        """Work of the torques that acted on the arm since reset, from its true motion [J]."""
+        return float(self.meter[ME.work])
+
+    @property
     def energy_used(self) -> float:
         """Largest share of the allowed energy that any window since reset has taken [-].
 

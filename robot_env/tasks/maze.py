@@ -127,7 +127,7 @@ class Maze(Task):
         completed = min(max(1.0 - to_go / self._whole, 0.0), 1.0)
         self._force_peak = max(self._force_peak, float(robot.state[S.force_peak]))
         done = distance < self.value("tolerance")
-        return pack(done, distance, to_go, completed, self._force_peak, robot.meter, *error)
+        return pack(done, distance, to_go, completed, self._force_peak, robot.work, *error)
 
     # ---- env side ---------------------------------------------------------------------------
 
