@@ -47,6 +47,12 @@ class Fault(IntEnum):
     FORCE_LIMIT = 6  # the tool met more force than the config allows
     ENERGY_AUDIT = 7  # more energy left the controller than its window allows
     COMMANDED = 8  # somebody asked for a stop
+    # from 20 on: the robot itself stopped; left only by `recover`, which a person asks for
+    ROBOT_REFLEX = 20  # it met a collision or one of its own limits
+    ROBOT_COMMUNICATION = 21  # it missed twenty commands in a row
+    USER_STOP = 22  # its stop button is pressed
+    GUIDING = 23  # a person moves it by its handles
+    ROBOT_LOST = 24  # the connection is gone
 
 
 class Request(NamedTuple):
