@@ -16,6 +16,7 @@ from handrail.errors import ConfigError
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import expand
 from robot_env.realtime import HostConfig
+from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
@@ -49,6 +50,7 @@ class Config:
 
     task: TaskConfig
     robot: MujocoConfig = field(default_factory=MujocoConfig)
+    franka: FrankaConfig = field(default_factory=FrankaConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     base: BaseConfig = field(default_factory=BaseConfig)

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from controllers.config import ControlConfig
 from controllers.robot import REQUEST_SIZE, Fault, Mode, Request, Snapshot, Source
 from handrail.errors import DeviceLost, ProtocolMismatch
 from robot_env.recordings import Recorder
+from robot_env.robots.base import ControlledArm
 from robot_env.robots.mujoco import TRACE, MujocoConfig, MujocoRobot
-from robot_env.tasks.base import Task
+from robot_env.tasks.base import TRUTH_SIZE, Task
 
 if TYPE_CHECKING:
     from robot_env.cameras.sim import SimCameras
@@ -42,6 +43,7 @@ class HostCore:
         recordings: Path | None = None,
         keep: int = 10,
         readonly: bool = False,
+        robot: ControlledArm | None = None,
     ) -> None:
         """Build the scene; compiled code is loaded or compiled by `warm_up` or the first call.
 
@@ -52,12 +54,19 @@ class HostCore:
             recordings: Folder for flight recordings, None to write none on a fault.
             keep: Newest recordings that stay in the folder.
             readonly: Serve state and follow nobody.
+            robot: Arm to serve instead of the simulated one that `robot_config` describes.
         """
         self.task = task
         self.ticks = round(1000.0 / task.spec.control_hz)  # of a policy period
         self.readonly = readonly
         self.refused = 0  # requests that were refused since the start
-        self.robot = MujocoRobot(task.scene(), robot_config, control_config, task.spec.control_hz)
+        self._own = robot is None  # it may be moved to warm up
+        # a task finds all that it touches on either
+        self.robot = (
+            MujocoRobot(task.scene(), robot_config, control_config, task.spec.control_hz)
+            if robot is None
+            else cast(MujocoRobot, robot)
+        )
         self.recorder = Recorder(recordings, keep)
         self._closed_why: str | None = "no episode yet"
         self._last_seq = -1
@@ -71,6 +80,9 @@ class HostCore:
 
     def warm_up(self) -> None:
         """Compile, or load from the cache, all that a period runs through."""
+        if not self._own:
+            self.robot.warm_up()
+            return
         self.reset(0)
         self.period(None, 1)
         self.cut("no episode yet")
@@ -136,6 +148,19 @@ class HostCore:
         snapshot = self.robot.run(request, ticks)
         self.recorder.count(ticks)
         return self._finish(snapshot)
+
+    def truth(self) -> np.ndarray:
+        """Return what really is (16,), zeros on a real robot."""
+        return self.task.truth(self.robot) if self.robot.simulated else np.zeros(TRUTH_SIZE)
+
+    def recover(self) -> None:
+        """Leave a fault of the robot, because a person asked for it; nothing moves by that.
+
+        Raises:
+            Error: It can't be left; the message says what to do.
+        """
+        self.recorder.mark("recovery was asked for")
+        self.robot.recover()
 
     def cut(self, why: str) -> None:
         """End the episode: no request is followed until the next reset."""
@@ -217,7 +242,7 @@ class HostCore:
         return True
 
     def _finish(self, snapshot: Snapshot) -> Snapshot:
-        snapshot.truth[:] = self.task.truth(self.robot)
+        snapshot.truth[:] = self.truth()
         if self.watch(snapshot) and self.recorder.folder is not None:
             log.info("recording %s", self.dump(self._fault.name))
         return snapshot

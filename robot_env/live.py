@@ -64,7 +64,7 @@ class LiveServer:
         for refused in claim_rights(self._config.priority, self._config.core):
             log.warning("not granted: %s; ticks may be late", refused)
         sys.setswitchinterval(5e-4)  # a thread that renders may not keep the loop waiting
-        self._metronome = Metronome(1e-3)
+        self._metronome = self._core.robot.clock or Metronome(1e-3)
         end = math.inf
         core, robot, metronome = self._core, self._core.robot, self._metronome
         while time.monotonic() < end:
@@ -80,7 +80,7 @@ class LiveServer:
             core.recorder.count(due)
             self._sums.add(snapshot, due, begin=request is not None)
             if snapshot.tick % _TRUTH_TICKS < due:
-                self._truth = core.task.truth(robot)
+                self._truth = core.truth()
             snapshot.truth[:] = self._truth
             if core.watch(snapshot):
                 self._record = (time.monotonic() + _AFTERMATH, Fault(snapshot.fault).name)
@@ -170,7 +170,7 @@ class LiveServer:
         self._beat_time = time.monotonic()  # nobody could beat while the scene was set up
         self._late = self._metronome.late
         self._sums = PeriodSums()
-        self._truth = self._core.task.truth(self._core.robot)
+        self._truth = self._core.truth()
         self._metronome.restart()
 
     def _lose(self, why: str, record: bool = True) -> None:

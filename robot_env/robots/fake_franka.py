@@ -60,8 +60,8 @@ class RobotMode(IntEnum):
 class RealtimeConfig(IntEnum):
     """Whether the library insists on a real-time system."""
 
-    kEnforce = 0
-    kIgnore = 1
+    kEnforce = 0  # noqa: N815 - the library's name
+    kIgnore = 1  # noqa: N815 - the library's name
 
 
 class Duration:

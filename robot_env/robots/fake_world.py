@@ -89,7 +89,7 @@ class World:
         mujoco.mj_forward(self.model, self.data)
         self._metronome = Metronome(1e-3) if paced else None
 
-    # ---- what goes wrong on request ---------------------------------------------------------
+    # ---- what goes wrong on request
 
     def lose_states(self, count: int) -> None:
         """Keep the next states from the client, so that it can't answer them either."""
@@ -118,7 +118,7 @@ class World:
         """Stop the motion as a collision does."""
         self._end("Reflex", error)
 
-    # ---- what the library does ----------------------------------------------------------------
+    # ---- what the library does
 
     @property
     def q(self) -> np.ndarray:

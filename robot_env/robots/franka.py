@@ -51,6 +51,7 @@ _MASS_EVERY = 8  # [ticks] between looks at the robot's mass matrix; the chain u
 _PICTURE_EVERY = 33  # [ticks] between updates of the scene that pictures are made of
 _ARRIVED = 0.004  # [m], a reset's motion ends this near, or where the spring's end has
 _LIMIT = 0.02  # [rad] that a reset stays off the robot's joint limits
+_TAKES_EFFECT = 50  # [states] after which what was configured shows
 _RATE = 0.999  # [N m] per tick; the robot aborts above 1
 
 
@@ -145,7 +146,7 @@ class FrankaRobot:
         self._backup = Metronome(1e-3)  # paces the loop while there is no robot
         self._connect()
 
-    # ---- the clock of the real-time loop ------------------------------------------------------
+    # ---- the clock of the real-time loop
 
     @property
     def clock(self) -> FrankaRobot:
@@ -177,7 +178,7 @@ class FrankaRobot:
         """Forget how many states were missed until now."""
         self._backup.restart()
 
-    # ---- a policy period ------------------------------------------------------------------------
+    # ---- a policy period
 
     def run(self, request: Request | None, ticks: int) -> Snapshot:
         """Control for some ticks; see `controllers.robot.Robot`."""
@@ -217,7 +218,7 @@ class FrankaRobot:
         ticks = min(ticks, self._count, _TRACE_LENGTH)
         return self.trace[np.arange(self._count - ticks, self._count) % _TRACE_LENGTH]
 
-    # ---- episodes ---------------------------------------------------------------------------------
+    # ---- episodes
 
     def inverse_kinematics(
         self, position: np.ndarray, quaternion: np.ndarray, q0: np.ndarray = READY
@@ -309,7 +310,7 @@ class FrankaRobot:
             )
         self._tell("the load", self._robot.set_load, mass, list(centre), _column_major(inertia))
 
-    # ---- beginning, ending, recovering ------------------------------------------------------------
+    # ---- beginning, ending, recovering
 
     def begin(self) -> None:
         """Begin control where the arm is: configure, check, first torque zero.
@@ -391,7 +392,7 @@ class FrankaRobot:
             self._hand.close()
             self._hand = None
 
-    # ---- inside ---------------------------------------------------------------------------------
+    # ---- inside
 
     def _connect(self) -> None:
         library, config = self._library, self.config
@@ -447,7 +448,8 @@ class FrankaRobot:
             [c.collision_torque] * 7,
             *force,
         )
-        state = self._robot.read_once()
+        for _ in range(_TAKES_EFFECT):
+            state = self._robot.read_once()
         if not np.allclose(matrix(state.F_T_EE), wanted, atol=1e-4):
             raise Error(
                 f"the robot's tool is at {np.round(matrix(state.F_T_EE)[:3, 3], 4)} m from the "

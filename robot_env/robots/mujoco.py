@@ -16,7 +16,7 @@ from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_par
 from controllers.robot import Request, Snapshot
 from handrail.config import check
 from handrail.errors import ConfigError, ProtocolMismatch
-from robot_env.robots.base import make_snapshot, put_request, reach_pose
+from robot_env.robots.base import Clock, make_snapshot, put_request, reach_pose
 from robot_env.robots.plant import (
     MAX_DELAY,
     NOISE,
@@ -68,7 +68,7 @@ class MujocoRobot:
     before the next `run`.
     """
 
-    clock = None  # the host's own paces it
+    clock: Clock | None = None  # the host's own paces it
     simulated = True
 
     def __init__(
