@@ -150,8 +150,9 @@ class HostCore:
         return self._finish(snapshot)
 
     def truth(self) -> np.ndarray:
-        """Return what really is (16,), zeros on a real robot."""
-        return self.task.truth(self.robot) if self.robot.simulated else np.zeros(TRUTH_SIZE)
+        """Return what really is (16,); zeros on a real robot, and before the first episode."""
+        known = self.robot.simulated and self.robot.episode > 0
+        return self.task.truth(self.robot) if known else np.zeros(TRUTH_SIZE)
 
     def recover(self) -> None:
         """Leave a fault of the robot, because a person asked for it; nothing moves by that.

@@ -90,7 +90,7 @@ def test_it_holds_for_ten_seconds(rig):
 def test_it_follows_targets_at_ten_hertz(rig):
     begin(rig)
     circle = [
-        START + 0.03 * np.array([np.sin(a), 1.0 - np.cos(a), 0.0])
+        START + 0.03 * np.array([0.0, np.sin(a), 1.0 - np.cos(a)])
         for a in np.linspace(0.0, 2.0 * np.pi, 50)
     ]
     lag, travelled, before = [], 0.0, START
@@ -345,7 +345,7 @@ def test_what_the_robot_does_by_itself_is_a_fault_with_a_name(mock, cause, undo,
     snapshot = go(mock, START)
     assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, fault)
     if undo:
-        with pytest.raises(DeviceLost, match="release the user stop|let go of its handles"):
+        with pytest.raises(DeviceLost, match="user stop is pressed|let go of its handles"):
             mock.robot.recover()
         getattr(mock.world, undo)(*([False] if undo == "guide" else []))
     assert go(mock, START).fault == fault, "it is over only when a person says so"

@@ -139,6 +139,8 @@ class FrankaRobot:
         self._fresh: Any = None  # state that no tick has answered yet
         self._elapsed = 0  # [ticks] that came with it
         self._last_time = 0.0  # [s] of the robot's clock, outside control
+        self._robot: Any = None
+        self._dynamics: Any = None
         self._control: Any = None
         self._fault = Fault.NONE
         self._asked_width = -1.0
@@ -388,6 +390,7 @@ class FrankaRobot:
     def close(self) -> None:
         """End control and let go of the robot; safe to call twice."""
         self.end()
+        self._robot = self._dynamics = self._fresh = None  # the library hangs up when they are gone
         if self._hand is not None:
             self._hand.close()
             self._hand = None
@@ -397,6 +400,7 @@ class FrankaRobot:
     def _connect(self) -> None:
         library, config = self._library, self.config
         kinds = library.RealtimeConfig
+        self._robot = self._dynamics = None  # the robot takes one connection at a time
         try:
             self._robot = library.Robot(
                 config.address, kinds.kEnforce if config.realtime else kinds.kIgnore
