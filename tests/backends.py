@@ -21,8 +21,9 @@ from robot_env.robots.arms import FR3
 from robot_env.robots.base import reach_pose
 from robot_env.robots.fake_franka import FakeLibrary
 from robot_env.robots.fake_world import World
-from robot_env.robots.franka import FrankaRobot, load_library
+from robot_env.robots.franka import FrankaRobot
 from robot_env.robots.franka_config import FrankaConfig
+from robot_env.robots.franka_link import load_library
 from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
 from robot_env.robots.panda import bare_arm, scene
 from robot_env.tasks.base import DOWN, HOME
@@ -99,8 +100,8 @@ class Rig(NamedTuple):
 
     kind: str
     robot: Any
-    witness: Witness | None = None
-    world: World | None = None
+    witness: Any = None  # Witness, of a Franka
+    world: Any = None  # World, of the mock
     lose: Callable[[int], None] = lambda count: None  # the next states of the robot
 
 

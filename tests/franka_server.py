@@ -33,7 +33,7 @@ def main():
     mjcf, port = sys.argv[1], int(sys.argv[2])
     os.environ["FR3_MJCF"] = mjcf
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    from franka_sim import FrankaSimServer
+    from franka_sim import FrankaSimServer  # pyright: ignore[reportMissingImports]
 
     class Server(FrankaSimServer):
         lose = 0
@@ -46,9 +46,7 @@ def main():
         def udp_socket(self, inner):
             self._lossy = None if inner is None else Lossy(inner, self)
 
-    server = Server(
-        enable_gripper=False, enforce_comm_constraints=True, enforce_motion_limits=True
-    )
+    server = Server(enable_gripper=False, enforce_comm_constraints=True, enforce_motion_limits=True)
     door = socket.create_server(("127.0.0.1", port))
 
     def listen():

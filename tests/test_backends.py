@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-
 from backends import SERVER, START, Rig, begin, go, make_franka_sim, make_mock, make_mujoco, serve
+
 from controllers.config import ControlConfig
 from controllers.layout import S
 from controllers.robot import Fault, Mode
@@ -20,6 +20,7 @@ from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
 from handrail.runs import create_run
 from robot_env.client import HostClient
 from robot_env.robots import franka
+from robot_env.robots.arms import FR3
 from robot_env.robots.fake_franka import FakeLibrary
 from robot_env.robots.fake_world import World
 from robot_env.robots.franka import FrankaRobot
@@ -88,7 +89,7 @@ def test_it_holds_for_ten_seconds(rig):
 
 @each
 def test_it_follows_targets_at_ten_hertz(rig):
-    begin(rig)
+    snapshot = begin(rig)
     circle = [
         START + 0.03 * np.array([0.0, np.sin(a), 1.0 - np.cos(a)])
         for a in np.linspace(0.0, 2.0 * np.pi, 50)
@@ -111,7 +112,7 @@ def test_it_follows_targets_at_ten_hertz(rig):
 def test_the_first_torque_is_small_and_no_step_is_larger_than_the_limit(rig):
     begin(rig)
     for sign in (1.0, -1.0, 1.0):
-        go(rig, START + [0.0, 0.03 * sign, 0.0])
+        go(rig, START + np.array([0.0, 0.03 * sign, 0.0]))
     torque = sent(rig)
     assert np.abs(torque[0]).max() == 0.0 if rig.witness else np.abs(torque[0]).max() < 1.0
     assert np.abs(np.diff(torque, axis=0)).max() <= ControlConfig().torque_rate + 1e-9
@@ -120,7 +121,7 @@ def test_the_first_torque_is_small_and_no_step_is_larger_than_the_limit(rig):
 
 @pytest.mark.parametrize("rig", ["mujoco", "mock"], indirect=True)  # franka-sim has no force
 def test_a_wall_pushes_the_tool_back_and_that_is_the_sign_of_force(rig):
-    begin(rig)
+    snapshot = begin(rig)
     for n in range(40):
         snapshot = go(rig, START + np.array([min(0.1, 0.01 * n), 0.0, 0.0]))
     assert snapshot.position[0] < 0.55
@@ -145,13 +146,13 @@ def test_the_external_force_is_the_environments_on_the_tool(rig):
 @pytest.mark.parametrize("count", [1, 10, 19])
 def test_lost_states_are_survived_and_the_energy_account_stays_exact(rig, count):
     begin(rig)
-    go(rig, START)
+    snapshot = go(rig, START)
     first, work, late = len(rig.witness.states), rig.robot.state[S.work], rig.robot.late
     metered = rig.world.work if rig.world else None
     for n in range(4):
         rig.robot.run(None, 20)
         rig.lose(count)
-        snapshot = go(rig, START + [0.0, 0.005 * (-1.0) ** n, 0.0], 80)
+        snapshot = go(rig, START + np.array([0.0, 0.005 * (-1.0) ** n, 0.0]), 80)
     assert snapshot.fault == Fault.NONE
     assert snapshot.mode == Mode.FOLLOWING
     assert rig.robot.late - late >= 4 * count
@@ -173,7 +174,7 @@ def test_twenty_lost_states_are_a_fault_and_only_a_person_ends_it(rig):
     assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, Fault.ROBOT_COMMUNICATION)
     commands, told = len(rig.witness.commands), len(rig.witness.told)
     for _ in range(5):
-        snapshot = go(rig, START + [0.0, 0.01, 0.0])
+        snapshot = go(rig, START + np.array([0.0, 0.01, 0.0]))
     with pytest.raises(DeviceLost, match=r"ROBOT_COMMUNICATION.*person"):
         begin(rig)
     assert (len(rig.witness.commands), len(rig.witness.told)) == (commands, told)
@@ -315,19 +316,34 @@ def test_an_unknown_payload_is_felt_before_anything_moves(mock):
 def test_a_torque_that_steps_too_far_makes_the_mock_stop_as_the_robot_does(mock):
     begin(mock)
     library = mock.witness.inner
+    control = mock.robot.link._control
+    control.writeOnce(library.Torques([0.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
     with pytest.raises(library.ControlException, match="controller_torque_discontinuity"):
-        mock.robot._control.writeOnce(library.Torques([0.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
-        mock.robot._control.readOnce()
+        control.readOnce()
 
 
 def test_lost_commands_leave_the_account_exact_too(mock):
-    begin(mock)
+    snapshot = begin(mock)
     work, metered = mock.robot.state[S.work], mock.world.work
     for n in range(6):
         mock.world.lose_commands(15)
-        snapshot = go(mock, START + [0.0, 0.006 * (-1.0) ** n, 0.0])
+        snapshot = go(mock, START + np.array([0.0, 0.006 * (-1.0) ** n, 0.0]))
     assert snapshot.fault == Fault.NONE
     assert mock.robot.state[S.work] - work == pytest.approx(mock.world.work - metered, abs=1e-9)
+
+
+def test_a_joint_beyond_the_arms_own_range_is_a_fault():
+    q = np.array([0.0, -0.3, 0.0, -2.0, 0.0, FR3.q_low[5] + 0.002, 0.8])
+    for rig in make_mock(q=q):
+        rig.robot.begin()
+        assert rig.robot.run(None, 5).fault == Fault.NONE
+
+        def beyond(state):
+            state.q[5] -= 0.003
+
+        rig.witness.falsify = beyond
+        snapshot = rig.robot.run(None, 5)
+        assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, Fault.JOINT_LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +361,7 @@ def test_what_the_robot_does_by_itself_is_a_fault_with_a_name(mock, cause, undo,
     snapshot = go(mock, START)
     assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, fault)
     if undo:
-        with pytest.raises(DeviceLost, match="user stop is pressed|let go of its handles"):
+        with pytest.raises(DeviceLost, match=r"user stop is pressed|let go of its handles"):
             mock.robot.recover()
         getattr(mock.world, undo)(*([False] if undo == "guide" else []))
     assert go(mock, START).fault == fault, "it is over only when a person says so"

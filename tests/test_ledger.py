@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from made_rows import make_episode, make_row
 
 from actor.session import progress_of
 from handrail.errors import ProtocolMismatch
 from handrail.transition import Source
 from learner.ledger import Ledger
-from made_rows import make_episode, make_row
 
 
 def test_takeovers_and_driven_steps_are_counted_per_actor():

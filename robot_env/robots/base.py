@@ -16,7 +16,10 @@ from handrail.errors import Error
 class Clock(Protocol):
     """What paces the real-time loop: the host's own metronome, or the robot's 1 kHz states."""
 
-    late: int  # ticks that were missed
+    @property
+    def late(self) -> int:
+        """Ticks that were missed."""
+        ...
 
     def wait(self) -> int:
         """Sleep until the next tick is due and return how many are, at least 1."""

@@ -115,8 +115,9 @@ def check_rest(wrench: np.ndarray, config: FrankaConfig) -> None:
     if not (force <= config.rest_force and moment <= config.rest_moment):
         raise Error(
             f"at rest {force:.1f} N and {moment:.2f} N m act on the tool (base frame "
-            f"{np.round(wrench[:3], 1).tolist()} N), more than rest_force = {config.rest_force:g} N "
-            f"or rest_moment = {config.rest_moment:g} N m: the arm touches something, or the load "
+            f"{np.round(wrench[:3], 1).tolist()} N), more than rest_force = "
+            f"{config.rest_force:g} N or rest_moment = {config.rest_moment:g} N m: the arm touches "
+            "something, or the load "
             f"is not load_mass = {config.load_mass:g} kg"
         )
 

@@ -13,7 +13,6 @@ from controllers.kinematics import FLANGE, HAND_ANGLE, pose_of
 from robot_env.robots.arms import Arm
 from robot_env.robots.panda import bare_arm
 
-
 HAND_IN_FLANGE = np.eye(4)  # orientation of the hand's frame, whose origin is the flange's
 HAND_IN_FLANGE[:2, :2] = [
     [math.cos(HAND_ANGLE), -math.sin(HAND_ANGLE)],
