@@ -93,6 +93,16 @@ def parse_config(table: dict[str, Any]) -> Config:
     return from_dict(Config, {**table, "learner": expand(table.get("learner", {}))})
 
 
+def require_simulation(config: Config, command: str) -> None:
+    """Refuse a config whose robot is not the simulated one that a command runs by itself.
+
+    Raises:
+        ConfigError: It is another; only `handrail train` goes through the host process.
+    """
+    rule = f"'mujoco' for `{command}`, which runs the simulated arm by itself"
+    check(config.host.robot == "mujoco", "host.robot", config.host.robot, rule)
+
+
 def find_config(name: str) -> Path:
     """Return the path of a shipped config or of the file that was named.
 

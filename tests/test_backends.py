@@ -4,6 +4,7 @@ franka-sim is the real client library against a server of the real protocol; it 
 `make test-franka`.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,18 @@ import time
 
 import numpy as np
 import pytest
-from backends import SERVER, START, Rig, begin, go, make_franka_sim, make_mock, make_mujoco, serve
+from backends import (
+    ROOT,
+    SERVER,
+    START,
+    Rig,
+    begin,
+    go,
+    make_franka_sim,
+    make_mock,
+    make_mujoco,
+    serve,
+)
 
 from controllers.config import ControlConfig
 from controllers.layout import S
@@ -26,7 +38,7 @@ from robot_env.robots.fake_world import World
 from robot_env.robots.franka import FrankaRobot
 from robot_env.robots.franka_check import check_library, guard
 from robot_env.robots.franka_config import FrankaConfig, check_against
-from robot_env.robots.franka_gripper import HandThread
+from robot_env.robots.franka_gripper import HandProcess, HandThread
 from robot_env.robots.panda import scene
 from robot_env.robots.plant import TRACE
 from robot_env.tasks import make
@@ -401,6 +413,48 @@ def test_a_hand_closes_with_limited_force_and_opens():
             assert (force == 20.0) == (asked == 0.0)
     finally:
         robot.close()
+
+
+LIBRARY = """
+class State:
+    width = 0.08
+class Gripper:
+    def __init__(self, address):
+        self.state = State()
+        if address != "hand":
+            raise RuntimeError("no hand there")
+    def read_once(self):
+        return self.state
+    def move(self, width, speed):
+        self.state.width = width
+    def grasp(self, width, speed, force, inner, outer):
+        assert force == 20.0
+        self.state.width = max(width, 0.03)  # something is held
+"""
+
+
+def test_a_real_hand_is_served_by_a_process_of_its_own(tmp_path, monkeypatch, caplog):
+    (tmp_path / "pylibfranka.py").write_text(LIBRARY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+
+    def wait_for(hand, true):
+        end = time.monotonic() + 20.0
+        while not true():
+            assert time.monotonic() < end, hand.width
+            time.sleep(0.01)
+            hand.poll()
+
+    hand = HandProcess("hand", 20.0, 0.1)
+    wait_for(hand, lambda: hand.width == 0.08)
+    for asked, found in ((0.0, 0.03), (0.06, 0.06)):
+        hand.ask(asked)
+        wait_for(hand, lambda found=found: hand.width == found)
+    hand.close()
+    hand.close()
+    lost = HandProcess("nowhere", 20.0, 0.1)
+    wait_for(lost, lambda: "the hand's process is gone" in caplog.text)
+    lost.ask(0.02)  # the arm goes on
+    lost.close()
 
 
 def test_the_guard_never_lets_a_large_step_or_a_nan_through():

@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
         arguments.error("give a task, or --run RUN")
 
     from actor.commands.folder import existing, new
+    from actor.config import require_simulation
     from actor.offline import offline_session
     from handrail.runs import locked
 
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> int:
         run, config = existing(options.run)
     else:
         run, config = new(options.task, overrides, options.out, "record")
+    require_simulation(config, "record")
     wanted = options.episodes or config.run.demos
     with locked(run), offline_session(run, config) as (session, _):
         session.episode = session.link.progress().episodes
