@@ -51,10 +51,10 @@ FRANKAS = ["mock", pytest.param("franka-sim", marks=pytest.mark.franka)]
 ALL = ["mujoco", *FRANKAS]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture
+def server(tmp_path):
     assert SERVER.exists(), f"{SERVER} is missing: make test-franka makes it"
-    with serve(tmp_path_factory.mktemp("franka")):
+    with serve(tmp_path):
         yield
 
 
@@ -252,6 +252,8 @@ def test_nothing_moves_while_something_pushes_on_the_resting_tool(rig):
 @each_franka
 def test_a_read_only_host_never_commands(rig):
     rig.robot.close()
+    if rig.kind == "franka-sim":
+        time.sleep(2.0)  # the server takes that long to see that a client has gone
     robot = FrankaRobot(
         rig.robot.config,
         ControlConfig(),
@@ -478,6 +480,15 @@ def test_settings_that_contradict_each_other_are_refused():
         check_against(FrankaConfig(rest_force=12.0), ControlConfig())
     with pytest.raises(ConfigError, match="contact_torque"):
         FrankaConfig(contact_torque=90.0)
+
+
+def test_a_command_that_only_simulates_refuses_another_robot(tmp_path):
+    command = [sys.executable, "-m", "handrail", "record", "reach", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [*command, "--host.robot", "mock"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert "host.robot must be 'mujoco' for `record`" in done.stderr + done.stdout
 
 
 def stall(host: subprocess.Popen) -> None:

@@ -9,7 +9,6 @@ and when they come. What happens in the world is `fake_world`'s.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from enum import IntEnum
@@ -22,7 +21,7 @@ from robot_env.robots.model import HAND_IN_FLANGE, Payload, combine, flange_pose
 
 VERSION = "0.21.3"  # of the library whose interface this is
 
-_TORQUE_LIMITED = 7  # joints
+_JOINTS = 7
 
 
 class NetworkException(RuntimeError):
@@ -97,7 +96,7 @@ class Torques:
     """A command: seven torques without gravity [N m]."""
 
     def __init__(self, tau_J: Sequence[float]) -> None:  # noqa: N803 - the library's name
-        if len(tau_J) != _TORQUE_LIMITED:
+        if len(tau_J) != _JOINTS:
             raise TypeError(f"Torques takes 7 values, got {len(tau_J)}")
         self.tau_J = [float(value) for value in tau_J]
         self.motion_finished = False
@@ -111,8 +110,6 @@ class RobotState:
         q = world.q
         self.q = q.tolist()
         self.dq = world.dq.tolist()
-        if world.speed_fault:
-            self.dq[0] = math.nan
         self.q_d, self.dq_d = list(self.q), [0.0] * 7
         self.tau_J_d = world.torque.tolist()
         self.tau_J = list(self.tau_J_d)

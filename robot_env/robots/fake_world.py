@@ -71,7 +71,6 @@ class World:
         self.hidden_mass = 0.0  # [kg] at the hand that nobody told the robot of
         self.push = np.zeros(6)  # on the hand from outside, base frame [N, N m]
         self.wrench = np.zeros(6)  # on the tool, filtered, base frame [N, N m]
-        self.speed_fault = False  # the next state says that the first joint's speed is NaN
         self._command: np.ndarray | None = None
         self._armed = False  # the client has answered once: from now on silence is loss
         self._lost = 0  # in a row

@@ -80,7 +80,11 @@ class FrankaLink:
         self._control: Any = None
         self._time = 0.0  # [s] of the robot's clock at the newest state outside control
         self._backup = Metronome(1e-3)  # paces the loop while there is no robot
-        self._connect()
+        try:
+            self._connect()
+        except Error:
+            self.close()  # whoever tries again must find the robot free
+            raise
 
     @property
     def active(self) -> bool:

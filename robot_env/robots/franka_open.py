@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mujoco
 
 from controllers.config import ControlConfig
+from handrail.errors import Error
 from robot_env.robots.fake_franka import FakeLibrary
 from robot_env.robots.fake_world import World
 from robot_env.robots.franka import FrankaRobot
@@ -53,6 +54,11 @@ def open_franka(
     hand = None
     if config.gripper and not readonly:
         hand = HandProcess(config.address, force, speed)
-    return FrankaRobot(
-        config, control, hz, library, model, mujoco.MjData(model), hand=hand, readonly=readonly
-    )
+    try:
+        return FrankaRobot(
+            config, control, hz, library, model, mujoco.MjData(model), hand=hand, readonly=readonly
+        )
+    except Error:
+        if hand is not None:
+            hand.close()
+        raise
