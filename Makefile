@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+FRANKA_STAMP := $(VENV)/.installed-franka
+SERVER_STAMP := .venv-franka/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format install install-run constraints clean
+.PHONY: help demo test test-franka quick lint format install install-run constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +25,10 @@ test: install lint  ## Install everything, then run linters, types and tests.
 	$(BIN)/python -m pytest $(ARGS)
 
 quick: install  ## Tests that take seconds only.
-	$(BIN)/python -m pytest -q -m "not slow and not long and not hardware and not ros" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not long and not hardware and not ros and not franka" $(ARGS)
+
+test-franka: $(FRANKA_STAMP) $(SERVER_STAMP)  ## Run the real Franka client against a simulated robot.
+	timeout --kill-after=10 900 $(BIN)/python -m pytest -m franka tests/test_backends.py $(ARGS)
 
 lint: install  ## Linters and types only.
 	$(BIN)/ruff check .
@@ -52,9 +57,20 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@ $(RUN_STAMP)
 
+$(FRANKA_STAMP): $(DEV_STAMP)
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,franka]"
+	@touch $@
+
+# franka-sim wants an older numpy and mujoco than we do: a venv of its own, and a process of its own
+$(SERVER_STAMP):
+	@echo "installing the server of a simulated Franka into .venv-franka"
+	@$(PYTHON) -m venv .venv-franka
+	@.venv-franka/bin/python -m pip --disable-pip-version-check install --quiet franka-sim==1.1.7
+	@touch $@
+
 constraints:  ## Resolve every dependency afresh and write constraints.txt.
 	.ci/constraints $(PYTHON)
 
 clean:  ## Remove the virtual environment and what tools left behind.
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-franka dist build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

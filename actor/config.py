@@ -17,6 +17,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.presets import expand
 from learner.risk.config import RiskConfig
 from robot_env.realtime import HostConfig
+from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
@@ -50,6 +51,7 @@ class Config:
 
     task: TaskConfig
     robot: MujocoConfig = field(default_factory=MujocoConfig)
+    franka: FrankaConfig = field(default_factory=FrankaConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
@@ -98,6 +100,16 @@ def parse_config(table: dict[str, Any]) -> Config:
         ConfigError: A bad key or value.
     """
     return from_dict(Config, {**table, "learner": expand(table.get("learner", {}))})
+
+
+def require_simulation(config: Config, command: str) -> None:
+    """Refuse a config whose robot is not the simulated one that a command runs by itself.
+
+    Raises:
+        ConfigError: It is another; only `handrail train` goes through the host process.
+    """
+    rule = f"'mujoco' for `{command}`, which runs the simulated arm by itself"
+    check(config.host.robot == "mujoco", "host.robot", config.host.robot, rule)
 
 
 def find_config(name: str) -> Path:

@@ -49,6 +49,12 @@ class Fault(IntEnum):
     COMMANDED = 8  # somebody asked for a stop
     REFLEXES = 9  # the risk critic's reflex acted too often in a short time
     OVERRUN = 10  # the host missed so many ticks in a row that a robot would have stopped itself
+    # from 20 on: the robot itself stopped; left only by `recover`, which a person asks for
+    ROBOT_REFLEX = 20  # it met a collision or one of its own limits
+    ROBOT_COMMUNICATION = 21  # it missed twenty commands in a row
+    USER_STOP = 22  # its stop button is pressed
+    GUIDING = 23  # a person moves it by its handles
+    ROBOT_LOST = 24  # the connection is gone
 
 
 class Request(NamedTuple):

@@ -17,11 +17,13 @@ from handrail.critic_file import critic_path, read_critic
 from handrail.errors import CheckpointError, Error, ProtocolMismatch
 from handrail.process import join_supervisor, stop_on_signals
 from handrail.runs import Run, open_run
+from robot_env.client import HostClient
 from robot_env.door import Door
-from robot_env.host import HostCore
+from robot_env.host import HostCore, with_zone
 from robot_env.live import LiveServer
 from robot_env.realtime import HostConfig
 from robot_env.recorder.recorder import Recorder, describe
+from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.serve import LockstepServer
 from robot_env.tasks import TaskConfig, make
@@ -38,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         run = open_run(options.run)
+        if options.recover:
+            return _recover(run)
         door = Door(run.id)
         try:
             _serve(run, door, options)
@@ -91,10 +95,19 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
         wake.close()
         if viewer is not None:
             viewer.close()
+        core.robot.close()
         core.close()
         if core.recorder is not None:
             core.recorder.close(whole)
     log.info("stopped")
+
+
+def _recover(run: Run) -> int:
+    """Ask a running host to leave its robot's fault."""
+    with HostClient.connect(run.id) as client:
+        client.recover()
+    log.info("recovered; the arm moves again with the next episode")
+    return 0
 
 
 def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
@@ -109,11 +122,24 @@ def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
             f"run folder {run.folder} was made for task {run.task!r} with hash {run.task_hash}, "
             f"its config.toml now gives {task.spec.hash}; put the config back, or begin a new run"
         )
+    if options.mock:
+        config = dataclasses.replace(config, robot="mock")
+    control = from_dict(ControlConfig, tables.get("control", {}), "control")
+    control = with_zone(control, task.contact_zone)
+    robot = None
+    if config.robot != "mujoco":
+        from robot_env.robots.franka_open import open_franka
+
+        franka = from_dict(FrankaConfig, tables.get("franka", {}), "franka")
+        config = dataclasses.replace(config, realtime=True)  # the robot waits for nobody
+        mock = config.robot == "mock"
+        robot = open_franka(franka, control, task, mock=mock, readonly=options.readonly)
     core = HostCore(
         task,
         from_dict(MujocoConfig, tables.get("robot", {}), "robot"),
-        from_dict(ControlConfig, tables.get("control", {}), "control"),
+        control,
         readonly=options.readonly,
+        robot=robot,
     )
     return config, core
 
@@ -141,6 +167,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--readonly", action="store_true", help="serve the state, follow no request"
+    )
+    parser.add_argument(
+        "--mock",
+        action="store_true",
+        help="drive a simulated Franka through the real one's interface, in real time",
+    )
+    parser.add_argument(
+        "--recover",
+        action="store_true",
+        help="ask the running host of this run to leave its robot's fault, and end",
     )
     parser.add_argument("--view", action="store_true", help="open MuJoCo's viewer")
     return parser

@@ -201,6 +201,16 @@ class HostClient:
         finally:
             os.close(fd)
 
+    def recover(self) -> None:
+        """Have the robot leave its fault; to be called because a person said so, never by a policy.
+
+        Nothing moves before the next `reset`.
+
+        Raises:
+            Error: It can't be left; the message says what a person has to do.
+        """
+        self._call(doorbell.RECOVER)
+
     def close(self) -> None:
         """Give the authority back; safe to call twice."""
         if self._conn is not None:

@@ -21,6 +21,7 @@ VERSION = 1  # of the messages and of the shared layout
 WELCOME, DONE, ERROR = b"w", b"k", b"e"  # host to client
 RESET, STEP, IMAGES, RENDER, DUMP, CLOSE = b"r", b"s", b"i", b"v", b"d", b"c"  # client to host
 CRITIC = b"q"  # client to host, with a descriptor of the packed risk critic
+RECOVER = b"o"  # client to host, because a person asked for it
 
 _LONGEST = 65536  # bytes
 

@@ -10,7 +10,7 @@ import logging
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from handrail.critic import version_of
 from handrail.errors import CheckpointError, DeviceLost, Error, ProtocolMismatch
 from robot_env.critic_slot import CriticSlot
 from robot_env.recorder.recorder import Recorder
+from robot_env.robots.base import ControlledArm
 from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
-from robot_env.tasks.base import Task, Zone
+from robot_env.tasks.base import TRUTH_SIZE, Task, Zone
 
 if TYPE_CHECKING:
     from robot_env.cameras.sim import SimCameras
@@ -41,6 +42,7 @@ class HostCore:
         control_config: ControlConfig,
         *,
         readonly: bool = False,
+        robot: ControlledArm | None = None,
     ) -> None:
         """Build the scene; compiled code is loaded or compiled by `warm_up` or the first call.
 
@@ -49,13 +51,20 @@ class HostCore:
             robot_config: Table `[robot]`.
             control_config: Table `[control]`.
             readonly: Serve state and follow nobody.
+            robot: Arm to serve instead of the simulated one that `robot_config` describes.
         """
         self.task = task
         self.ticks = round(1000.0 / task.spec.control_hz)  # of a policy period
         self.readonly = readonly
         self.refused = 0  # requests that were refused since the start
         control = with_zone(control_config, task.contact_zone)
-        self.robot = MujocoRobot(task.scene(), robot_config, control, task.spec.control_hz)
+        self._own = robot is None  # it may be moved to warm up
+        # a task finds all that it touches on either
+        self.robot = (
+            MujocoRobot(task.scene(), robot_config, control, task.spec.control_hz)
+            if robot is None
+            else cast(MujocoRobot, robot)
+        )
         self.recorder: Recorder | None = None
         self.critic = CriticSlot()  # `critic.active` is the packed one for this tick
         self._closed_why: str | None = "no episode yet"
@@ -70,6 +79,9 @@ class HostCore:
 
     def warm_up(self) -> None:
         """Compile, or load from the cache, all that a period runs through."""
+        if not self._own:
+            self.robot.warm_up()
+            return
         self.reset(0)
         self.period(None, 1)
         self.cut("no episode yet")
@@ -135,6 +147,20 @@ class HostCore:
         self.critic.switch()
         self.robot.critic = self.critic.active
         return self._finish(self.robot.run(request, ticks))
+
+    def truth(self) -> np.ndarray:
+        """Return what really is (16,); zeros on a real robot, and before the first episode."""
+        known = self.robot.simulated and self.robot.episode > 0
+        return self.task.truth(self.robot) if known else np.zeros(TRUTH_SIZE)
+
+    def recover(self) -> None:
+        """Leave a fault of the robot, because a person asked for it; nothing moves by that.
+
+        Raises:
+            Error: It can't be left; the message says what to do.
+        """
+        self.note("recovery was asked for")
+        self.robot.recover()
 
     def cut(self, why: str) -> None:
         """End the episode: no request is followed until the next reset."""
@@ -252,7 +278,7 @@ class HostCore:
         return True
 
     def _finish(self, snapshot: Snapshot) -> Snapshot:
-        snapshot.truth[:] = self.task.truth(self.robot)
+        snapshot.truth[:] = self.truth()
         if self.watch(snapshot):
             self.try_dump(self._fault.name)
         return snapshot

@@ -22,6 +22,7 @@ from robot_env import doorbell
 from robot_env.door import Door, Session
 from robot_env.host import HostCore
 from robot_env.realtime import HostConfig, Metronome, claim_rights
+from robot_env.robots.base import Clock
 from robot_env.serve import answer, critic_of, handed_over, parse_request, picture_size
 
 log = logging.getLogger("host")
@@ -68,7 +69,7 @@ class LiveServer:
         for refused in rights.refused:
             log.warning("not granted: %s", refused)
         sys.setswitchinterval(5e-4)  # a thread that renders may not keep the loop waiting
-        self._metronome = Metronome(1e-3)
+        self._metronome = self._core.robot.clock or Metronome(1e-3)
         end = math.inf
         core, robot, metronome = self._core, self._core.robot, self._metronome
         while time.monotonic() < end:
@@ -85,7 +86,7 @@ class LiveServer:
             snapshot = robot.run(request, due)
             self._sums.add(snapshot, due, begin=request is not None)
             if snapshot.tick % _TRUTH_TICKS < due:
-                self._truth = core.task.truth(robot)
+                self._truth = core.truth()
             snapshot.truth[:] = self._truth
             if core.watch(snapshot):
                 self._record = (time.monotonic() + _AFTERMATH, Fault(snapshot.fault).name)
@@ -98,7 +99,7 @@ class LiveServer:
             self._hang_up()
         self._aside.close()
 
-    def _wait(self, metronome: Metronome) -> int:
+    def _wait(self, metronome: Clock) -> int:
         """Return how many ticks are due at the next deadline; of an overrun none are made up."""
         due = metronome.wait()
         if self._core.recorder is not None:
@@ -190,7 +191,7 @@ class LiveServer:
         self._beat_time = time.monotonic()  # nobody could beat while the scene was set up
         self._late = self._metronome.late
         self._sums = PeriodSums()
-        self._truth = self._core.task.truth(self._core.robot)
+        self._truth = self._core.truth()
         self._metronome.restart()
 
     def _lose(self, why: str, record: bool = True) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from handrail.config import check
 
@@ -24,6 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class HostConfig:
     """How the host process runs: table `[host]`."""
 
+    robot: Literal["mujoco", "mock", "franka"] = "mujoco"  # mock: a Franka's interface, simulated
     realtime: bool = False  # own 1 kHz clock instead of waiting for the actor
     request_deadline: float = 60.0  # [s], lockstep: wait for the next request of an episode
     priority: int = 80  # [-], SCHED_FIFO priority in real time, 0 leaves the class alone

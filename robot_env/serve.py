@@ -178,6 +178,9 @@ def answer(core: HostCore, session: Session, kind: bytes, payload: dict[str, Any
         session.publish_nominal(nominal)
         session.publish(snapshot)
         session.done({"nominal": nominal.size})
+    elif kind == doorbell.RECOVER:
+        core.recover()
+        session.done()
     elif kind == doorbell.IMAGES:
         session.publish_images(core.images())
         session.done()

@@ -22,6 +22,7 @@ def main(argv: list[str]) -> int:
         arguments.error(f"--episodes must be 1 or more, got {options.episodes}")
 
     from actor.commands.folder import existing
+    from actor.config import require_simulation
     from actor.evaluate import drivers_of, evaluate
     from actor.film import film
     from actor.report import wilson
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
     from robot_env.tasks import make
 
     run, config = existing(options.run)
+    require_simulation(config, "eval")
     task = make(config.task.name, config.task)
     policy = load_policy(run.folder)
     host = HostCore(task, config.robot, config.control)

@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int:
         arguments.error("give a task, or --run RUN")
 
     from actor.commands.folder import existing, new
+    from actor.config import require_simulation
     from actor.offline import offline_session
     from handrail.runs import locked
 
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
             files = record_collisions(run, config, options.collisions)
         say(f"{options.collisions} windows in {len(files)} files in {files[0].parent}")
         return 0
+    require_simulation(config, "record")
     wanted = options.episodes or config.run.demos
     with locked(run), offline_session(run, config) as (session, _):
         session.episode = session.link.progress().episodes

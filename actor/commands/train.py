@@ -43,8 +43,10 @@ def main(argv: list[str]) -> int:
             run = rewind_clock(run)
         say(f"run folder: {run.folder}")
         if options.inline:
+            from actor.config import require_simulation
             from actor.offline import run_inline
 
+            require_simulation(config, "train --inline")
             finished = run_inline(run, config)
         else:
             from actor.live import LiveView

@@ -13,13 +13,14 @@ import mujoco
 import numpy as np
 
 from controllers.chain import ControlConfig, begin_period, initial_state
-from controllers.kinematics import READY, inverse
+from controllers.kinematics import READY
 from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
 from controllers.risk import empty_critic
 from controllers.robot import Fault, Request, Snapshot
 from handrail.config import check
-from handrail.errors import ConfigError, Error
+from handrail.errors import ConfigError, ProtocolMismatch
 from robot_env.recorder.record import no_tape
+from robot_env.robots.base import Clock, make_snapshot, put_request, reach_pose
 from robot_env.robots.meter import ME, METER_SIZE, restart
 from robot_env.robots.plant import (
     MAX_DELAY,
@@ -78,6 +79,9 @@ class MujocoRobot:
     Owns model and data. A task may move its own bodies in `model` and `data` after `reset` and
     before the next `run`.
     """
+
+    clock: Clock | None = None  # the host's own paces it
+    simulated = True
 
     def __init__(
         self, scene_xml: str, config: MujocoConfig, control: ControlConfig, control_hz: float
@@ -197,13 +201,7 @@ class MujocoRobot:
     def run(self, request: Request | None, ticks: int) -> Snapshot:
         """Control for some ticks; see `controllers.robot.Robot`."""
         if request is not None:
-            mailbox = self._mailbox
-            mailbox[M.seq], mailbox[M.source] = request.seq, int(request.source)
-            mailbox[M.pose : M.pose + 3] = request.position
-            mailbox[M.pose + 3 : M.pose + 7] = request.quaternion
-            mailbox[M.gripper] = request.gripper
-            mailbox[M.stiffness : M.stiffness + 4] = request.stiffness
-            mailbox[M.ratio] = request.damping_ratio
+            put_request(self._mailbox, request)
         self._mailbox[M.heartbeat] = self.heartbeat_age
         begin_period(self.state)
         self._run(ticks)
@@ -218,50 +216,29 @@ class MujocoRobot:
         """Leave the soft stop with the next tick, holding until a fresh request comes."""
         self._mailbox[M.stop], self._mailbox[M.rearm] = 0.0, 1.0
 
+    def recover(self) -> None:
+        """Raise an error: a simulated arm leaves its faults with a reset.
+
+        Raises:
+            ProtocolMismatch: Always.
+        """
+        raise ProtocolMismatch("a simulated arm has nothing to recover from; reset it instead")
+
+    def warm_up(self) -> None:
+        """Do nothing: building the robot has compiled its tick."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
     def snapshot(self) -> Snapshot:
         """Return what the host says at the end of a period; `truth` is the task's to fill."""
-        s, reading = self.state, self._reading
-        ticks = max(1.0, s[S.ticks])
-        width = float(self.data.qpos[7] + self.data.qpos[8]) if self.has_gripper else 0.0
-        late, self.late_ticks = self.late_ticks, 0
-        return Snapshot(
-            time=s[S.tick] * self.control.dt,
-            tick=int(s[S.tick]),
-            episode=self.episode,
-            mode=int(s[S.mode]),
-            fault=int(s[S.fault]),
-            request_seq=int(s[S.seq]),
-            q=reading[R.q : R.q + 7].copy(),
-            dq=reading[R.dq : R.dq + 7].copy(),
-            position=s[S.pose : S.pose + 3].copy(),
-            quaternion=s[S.pose + 3 : S.pose + 7].copy(),
-            twist=s[S.twist : S.twist + 6].copy(),
-            target_position=s[S.target : S.target + 3].copy(),
-            target_quaternion=s[S.target + 3 : S.target + 7].copy(),
-            wrench=reading[R.wrench : R.wrench + 6].copy(),
-            gripper_width=width,
-            gripper_target=float(s[S.gripper]),
-            stiffness=s[S.share] * s[S.stiffness : S.stiffness + 4],
-            tank=float(s[S.tank]),
-            tank_low=float(s[S.tank_low]),
-            spring=float(s[S.spring]),
-            gated_ticks=int(s[S.gated]),
-            clipped_ticks=int(s[S.clipped]),
-            leashed_ticks=int(s[S.leashed]),
-            gate_mean=float(s[S.gate_sum] / ticks),
-            gate_low=float(s[S.gate_low]),
-            energy_injected=float(s[S.injected]),
-            energy_refused=float(s[S.refused]),
-            energy_out=float(s[S.work_sum]),
-            risk_peak=float(s[S.risk_peak]),
-            reflex_ticks=int(s[S.reflex_ticks]),
-            force_peak=float(s[S.force_peak]),
-            force_rms=math.sqrt(s[S.force_square] / ticks),
-            speed_peak=float(s[S.speed_peak]),
-            tick_us=self._tick_us,
-            late_ticks=late,
-            dropped_requests=int(s[S.dropped]),
-        )
+        snapshot = make_snapshot(self.state, self._reading, self.control.dt)
+        snapshot.episode = self.episode
+        if self.has_gripper:
+            snapshot.gripper_width = float(self.data.qpos[7] + self.data.qpos[8])
+        snapshot.tick_us = self._tick_us
+        snapshot.late_ticks, self.late_ticks = self.late_ticks, 0
+        return snapshot
 
     def inverse_kinematics(
         self, position: np.ndarray, quaternion: np.ndarray, q0: np.ndarray = READY
@@ -276,17 +253,7 @@ class MujocoRobot:
         Raises:
             Error: No joint angles within the limits reach the pose.
         """
-        goal = np.concatenate([position, quaternion]).astype(np.float64)
-        goal[3:] /= np.linalg.norm(goal[3:])
-        q = np.array(q0, np.float64)
-        left = inverse(q, self.params[P.tool : P.tool + 3], goal, np.array(q0, np.float64))
-        if not left < 1e-6:
-            raise Error(
-                f"the arm can't reach position {np.round(position, 3)} m, quaternion (xyzw) "
-                f"{np.round(quaternion, 3)}; {left:.3g} m + rad is left. Move the goal inside the "
-                "workspace or start from other joint angles"
-            )
-        return q
+        return reach_pose(self.params, position, quaternion, q0)
 
     @property
     def work(self) -> float:

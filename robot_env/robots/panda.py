@@ -1,19 +1,18 @@
 """A Panda-class arm on a table as MJCF text, built from primitives.
 
-Kinematics, limits and inertias are published numbers; the shapes are capsules, cylinders and boxes.
-A task adds bodies to the world and, if something is already grasped, to the hand.
+Kinematics, limits and inertias are published numbers (`arms`); the shapes are capsules, cylinders
+and boxes. A task adds bodies to the world and, if something is already grasped, to the hand.
 
 Sources:
-    Franka Robotics, "Robot and interface specifications": kinematics and limits of the Panda.
-    C. Gaz et al., "Dynamic Identification of the Franka Emika Panda Robot With Retrieval of
-    Feasible Parameters Using Penalty-Based Optimization", RA-L 2019: masses and inertias.
+    Franka Robotics, "Robot and interface specifications": kinematics of Panda and FR3.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from controllers.kinematics import DQ_MAX, Q_HIGH, Q_LOW, TOOL, TORQUE_MAX
+from controllers.kinematics import TOOL, TORQUE_MAX
+from robot_env.robots.arms import PANDA, Arm
 
 FINGER_TRAVEL = 0.04  # [m], each finger; the hand opens to twice that
 GRIP_FORCE = 35.0  # [N], each finger, at most (the hand's continuous force is 70 N)
@@ -22,58 +21,15 @@ CAMERAS = """
     <camera name="front" pos="1.18 0 0.55" xyaxes="0 1 0 -0.52 0 0.854" fovy="42"/>"""
 WRIST_CAMERA = '<camera name="wrist" pos="-0.08 0 0.05" xyaxes="0 -1 0 -0.77 0 0.64" fovy="70"/>'
 
-# body: position and orientation (wxyz) in its parent, mass [kg], centre of mass [m],
-# inertia xx yy zz xy xz yz about it [kg m^2]
-_LINKS = (
-    (
-        "0 0 0.333",
-        "1 0 0 0",
-        4.970684,
-        "0.003875 0.002081 -0.04762",
-        "0.70337 0.70661 0.009117 -0.000139 0.006772 0.019169",
-    ),
-    (
-        "0 0 0",
-        "1 -1 0 0",
-        0.646926,
-        "-0.003141 -0.02872 0.003495",
-        "0.007962 0.02811 0.025995 -0.003925 0.010254 0.000704",
-    ),
-    (
-        "0 -0.316 0",
-        "1 1 0 0",
-        3.228604,
-        "0.027518 0.039252 -0.066502",
-        "0.037242 0.036155 0.01083 -0.004761 -0.011396 -0.012805",
-    ),
-    (
-        "0.0825 0 0",
-        "1 1 0 0",
-        3.587895,
-        "-0.05317 0.104419 0.027454",
-        "0.025853 0.019552 0.028323 0.007796 -0.001332 0.008641",
-    ),
-    (
-        "-0.0825 0.384 0",
-        "1 -1 0 0",
-        1.225946,
-        "-0.011953 0.041065 -0.038437",
-        "0.035549 0.029474 0.008627 -0.002117 -0.004037 0.000229",
-    ),
-    (
-        "0 0 0",
-        "1 1 0 0",
-        1.666555,
-        "0.060149 -0.014117 -0.010517",
-        "0.001964 0.004354 0.005433 0.000109 -0.001158 0.000341",
-    ),
-    (
-        "0.088 0 0",
-        "1 1 0 0",
-        0.735522,
-        "0.010517 -0.004252 0.061597",
-        "0.012516 0.010027 0.004815 -0.000428 -0.001196 -0.000741",
-    ),
+# position and orientation (wxyz) of each link in its parent
+_FRAMES = (
+    ("0 0 0.333", "1 0 0 0"),
+    ("0 0 0", "1 -1 0 0"),
+    ("0 -0.316 0", "1 1 0 0"),
+    ("0.0825 0 0", "1 1 0 0"),
+    ("-0.0825 0.384 0", "1 -1 0 0"),
+    ("0 0 0", "1 1 0 0"),
+    ("0.088 0 0", "1 1 0 0"),
 )
 
 # what each link looks like: class, shape, size, from-to or position in the link's frame
@@ -225,18 +181,48 @@ def hand_xml(tool_bodies: str, gripper: bool, finger_width: float) -> str:
     )
 
 
-def arm_xml(tool_bodies: str = "", gripper: bool = True, finger_width: float = 0.04) -> str:
-    """Return the MJCF body of the arm from link 1 to the fingers; arguments as for `scene`."""
+def arm_xml(
+    tool_bodies: str = "",
+    gripper: bool = True,
+    finger_width: float = 0.04,
+    arm: Arm = PANDA,
+    hand: bool = True,
+) -> str:
+    """Return the MJCF body of the arm from link 1 to the fingers.
+
+    Args:
+        tool_bodies: As for `scene`.
+        gripper: As for `scene`.
+        finger_width: As for `scene` [m].
+        arm: Whose inertias and joint ranges.
+        hand: False: the flange is bare, and the arguments above say nothing.
+    """
     opening, closing = [], []
-    for i, (position, quaternion, mass, centre, inertia) in enumerate(_LINKS):
+    for i, (position, quaternion) in enumerate(_FRAMES):
+        mass, centre, inertia = arm.links[i]
         opening.append(
             f'<body name="link{i + 1}" pos="{position}" quat="{quaternion}" gravcomp="1">'
             f'<inertial mass="{mass}" pos="{centre}" fullinertia="{inertia}"/>'
-            f'<joint name="joint{i + 1}" class="arm" range="{Q_LOW[i]} {Q_HIGH[i]}"/>'
+            f'<joint name="joint{i + 1}" class="arm" range="{arm.q_low[i]} {arm.q_high[i]}"/>'
             + "".join(_SHAPES[i])
         )
         closing.append("</body>")
-    return "".join(opening) + hand_xml(tool_bodies, gripper, finger_width) + "".join(closing)
+    tip = hand_xml(tool_bodies, gripper, finger_width) if hand else ""
+    return "".join(opening) + tip + "".join(closing)
+
+
+def bare_arm(arm: Arm, flange: str = "") -> str:
+    """Return the MJCF of an arm alone, without table or hand, for other programs' physics.
+
+    Args:
+        arm: Whose inertias and joint ranges.
+        flange: MJCF of what is fixed to link 7, in its frame.
+    """
+    head = _HEAD.format(assets="", timestep=0.001, cone="elliptic", impratio=10.0)
+    links = arm_xml(arm=arm, hand=False)
+    end = len(links) - 7 * len("</body>")
+    base = '<body name="link0"><inertial mass="0.63" pos="0 0 0" diaginertia="1 1 1"/>'
+    return f"{head}<worldbody>{base}{links[:end]}{flange}{links[end:]}</body></worldbody></mujoco>"
 
 
 def scene(
@@ -249,6 +235,7 @@ def scene(
     timestep: float = 0.001,
     cone: str = "elliptic",
     impratio: float = 10.0,
+    arm: Arm = PANDA,
 ) -> str:
     """Return the MJCF of table, arm and task; the base frame is the world, the table's top z = 0.
 
@@ -268,6 +255,7 @@ def scene(
         impratio: Stiffness of friction over that of the normal force [-]. With 10 on an elliptic
             cone a grasped 100 g part creeps 0.1 mm in 10 s; with 1 it is 1 mm, on a pyramidal cone
             2 mm, at no less cost.
+        arm: Whose inertias and joint ranges.
     """
     head = _HEAD.format(assets=assets, timestep=timestep, cone=cone, impratio=impratio)
     motors = "".join(
@@ -286,11 +274,11 @@ def scene(
             'solimp="0.98 0.999 0.0001"/></equality>'
         )
     return (
-        f"{head}<worldbody>{_WORLD}{cameras}{arm_xml(tool_bodies, gripper, finger_width)}"
+        f"{head}<worldbody>{_WORLD}{cameras}{arm_xml(tool_bodies, gripper, finger_width, arm)}"
         f"</body>{task_bodies}</worldbody>{coupling}<actuator>{motors}</actuator>"
         '<sensor><contact name="tool_contact" subtree1="hand" num="1" reduce="netforce" '
         'data="force torque pos"/></sensor></mujoco>'
     )
 
 
-assert len(_LINKS) == len(_SHAPES) == DQ_MAX.size == np.size(TORQUE_MAX)
+assert len(_FRAMES) == len(_SHAPES) == np.size(TORQUE_MAX)

@@ -149,6 +149,33 @@ def read(
 
 
 @kernel
+def record(
+    row: np.ndarray, time: float, state: np.ndarray, reading: np.ndarray, torque: np.ndarray
+) -> None:
+    """Write a tick's row of the trace.
+
+    Args:
+        row: Out, shape (TRACE_WIDTH,).
+        time: Since reset [s].
+        state: Of the chain after the tick.
+        reading: Of the tick.
+        torque: Sent, shape (7,) [N m].
+    """
+    row[0] = time
+    row[1], row[_FAULT], row[_SEQ] = state[S.mode], state[S.fault], state[S.seq]
+    row[_SOURCE], row[_TANK], row[_SPRING] = state[S.source], state[S.tank], state[S.spring]
+    row[_SHARE], row[_GATE] = state[S.share], state[S.gate]
+    for i in range(7):
+        row[_Q + i], row[_DQ + i] = reading[R.q + i], reading[R.dq + i]
+        row[_TORQUE + i] = torque[i]
+        row[_POSE + i], row[_TARGET + i] = state[S.pose + i], state[S.target + i]
+    for i in range(3):
+        row[_SPEED + i] = state[S.twist + i]
+    for i in range(6):
+        row[_WRENCH + i] = reading[R.wrench + i]
+
+
+@kernel
 def run_ticks(
     ticks: int,
     model: int,
@@ -233,19 +260,7 @@ def run_ticks(
         mj_step2(model, data)
         measure(meter, params, state, last, ctrl, before, qpos)
         plant[PL.ticks] += 1.0
-        row = trace[count % trace.shape[0]]
-        row[0] = count * 0.001
-        row[1], row[_FAULT], row[_SEQ] = state[S.mode], state[S.fault], state[S.seq]
-        row[_SOURCE], row[_TANK], row[_SPRING] = state[S.source], state[S.tank], state[S.spring]
-        row[_SHARE], row[_GATE] = state[S.share], state[S.gate]
-        for i in range(7):
-            row[_Q + i], row[_DQ + i] = reading[R.q + i], reading[R.dq + i]
-            row[_TORQUE + i] = torque[i]
-            row[_POSE + i], row[_TARGET + i] = state[S.pose + i], state[S.target + i]
-        for i in range(3):
-            row[_SPEED + i] = state[S.twist + i]
-        for i in range(6):
-            row[_WRENCH + i] = reading[R.wrench + i]
+        record(trace[count % trace.shape[0]], count * 0.001, state, reading, torque)
 
 
 @kernel

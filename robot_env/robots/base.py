@@ -1,0 +1,192 @@
+"""What every robot behind the chain shares: mailbox in, snapshot out, and who keeps the time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+from controllers.kinematics import READY, inverse
+from controllers.layout import M, P, R, S
+from controllers.robot import Fault, Request, Snapshot
+from handrail.errors import Error
+from robot_env.recorder.record import Tape
+
+
+class Clock(Protocol):
+    """What paces the real-time loop: the host's own metronome, or the robot's 1 kHz states."""
+
+    @property
+    def late(self) -> int:
+        """Ticks that were missed."""
+        ...
+
+    @property
+    def woke(self) -> int:
+        """When the last wait ended, on the monotonic clock [ns]."""
+        ...
+
+    @property
+    def missed(self) -> int:
+        """Ticks that were missed before the last wait ended."""
+        ...
+
+    def wait(self) -> int:
+        """Sleep until the next tick is due and return how many are, at least 1."""
+        ...
+
+    def restart(self) -> None:
+        """Begin again now, without counting what was missed."""
+        ...
+
+
+class ControlledArm(Protocol):
+    """What host and real-time loop need of a robot; `MujocoRobot` and `FrankaRobot` are ones.
+
+    Nothing here raises on the 1 kHz path: what went wrong is the snapshot's fault.
+    """
+
+    model: Any  # mujoco.MjModel of the scene
+    data: Any  # mujoco.MjData: the simulation, or the measured joints for pictures
+    heartbeat_age: float  # [s], of the actor; set by a host in real time
+    late_ticks: int  # set by a host in real time, since the last snapshot
+    critic: np.ndarray  # risk critic, packed; set by a host between ticks
+    tape: Tape  # the flight recorder's ring; set by a host that has one
+
+    @property
+    def clock(self) -> Clock | None:
+        """Clock of the robot, None where the host's own one paces it."""
+        ...
+
+    @property
+    def simulated(self) -> bool:
+        """Whether `data` is the truth."""
+        ...
+
+    def warm_up(self) -> None:
+        """Compile what a tick runs through, without moving a real arm."""
+        ...
+
+    def run(self, request: Request | None, ticks: int) -> Snapshot:
+        """Control for some ticks; see `controllers.robot.Robot`."""
+        ...
+
+    def stop(self, fault: Fault = Fault.COMMANDED) -> None:
+        """Go to soft stop from the next tick on.
+
+        Args:
+            fault: Why.
+        """
+        ...
+
+    def rearm(self) -> None:
+        """Leave the soft stop with the next tick."""
+        ...
+
+    def recover(self) -> None:
+        """Leave a fault of the robot, because a person asked for it.
+
+        Raises:
+            Error: It can't be left; the message says what a person has to do.
+        """
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return what the host says at the end of a period."""
+        ...
+
+    def history(self, ticks: int) -> np.ndarray:
+        """Return the recorder's last rows, oldest first; columns: `plant.TRACE`."""
+        ...
+
+    def close(self) -> None:
+        """Bring the arm to rest and let go of it; safe to call twice."""
+        ...
+
+
+def put_request(mailbox: np.ndarray, request: Request) -> None:
+    """Write a request into the chain's mailbox.
+
+    Args:
+        mailbox: See `layout.M`, changed in place.
+        request: New target.
+    """
+    mailbox[M.seq], mailbox[M.source] = request.seq, int(request.source)
+    mailbox[M.pose : M.pose + 3] = request.position
+    mailbox[M.pose + 3 : M.pose + 7] = request.quaternion
+    mailbox[M.gripper] = request.gripper
+    mailbox[M.stiffness : M.stiffness + 4] = request.stiffness
+    mailbox[M.ratio] = request.damping_ratio
+
+
+def make_snapshot(s: np.ndarray, reading: np.ndarray, dt: float) -> Snapshot:
+    """Return what the chain's state says; what it doesn't know is the robot's to fill.
+
+    Args:
+        s: State of the chain, see `layout.S`.
+        reading: Of the last tick, see `layout.R`.
+        dt: Control period [s].
+    """
+    ticks = max(1.0, s[S.ticks])
+    return Snapshot(
+        time=s[S.tick] * dt,
+        tick=int(s[S.tick]),
+        mode=int(s[S.mode]),
+        fault=int(s[S.fault]),
+        request_seq=int(s[S.seq]),
+        q=reading[R.q : R.q + 7].copy(),
+        dq=reading[R.dq : R.dq + 7].copy(),
+        position=s[S.pose : S.pose + 3].copy(),
+        quaternion=s[S.pose + 3 : S.pose + 7].copy(),
+        twist=s[S.twist : S.twist + 6].copy(),
+        target_position=s[S.target : S.target + 3].copy(),
+        target_quaternion=s[S.target + 3 : S.target + 7].copy(),
+        wrench=reading[R.wrench : R.wrench + 6].copy(),
+        gripper_target=float(s[S.gripper]),
+        stiffness=s[S.share] * s[S.stiffness : S.stiffness + 4],
+        tank=float(s[S.tank]),
+        tank_low=float(s[S.tank_low]),
+        spring=float(s[S.spring]),
+        gated_ticks=int(s[S.gated]),
+        clipped_ticks=int(s[S.clipped]),
+        leashed_ticks=int(s[S.leashed]),
+        gate_mean=float(s[S.gate_sum] / ticks),
+        gate_low=float(s[S.gate_low]),
+        energy_injected=float(s[S.injected]),
+        energy_refused=float(s[S.refused]),
+        energy_out=float(s[S.work_sum]),
+        risk_peak=float(s[S.risk_peak]),
+        reflex_ticks=int(s[S.reflex_ticks]),
+        force_peak=float(s[S.force_peak]),
+        force_rms=math.sqrt(s[S.force_square] / ticks),
+        speed_peak=float(s[S.speed_peak]),
+        dropped_requests=int(s[S.dropped]),
+    )
+
+
+def reach_pose(
+    params: np.ndarray, position: np.ndarray, quaternion: np.ndarray, q0: np.ndarray = READY
+) -> np.ndarray:
+    """Return joint angles (7,) [rad] that put the tool at a pose; for resets.
+
+    Args:
+        params: Packed `ControlConfig`, for the tool.
+        position: Of the tool centre, base frame, shape (3,) [m].
+        quaternion: xyzw, shape (4,).
+        q0: Where to start and what to stay close to, shape (7,) [rad].
+
+    Raises:
+        Error: No joint angles within the limits reach the pose.
+    """
+    goal = np.concatenate([position, quaternion]).astype(np.float64)
+    goal[3:] /= np.linalg.norm(goal[3:])
+    q = np.array(q0, np.float64)
+    left = inverse(q, params[P.tool : P.tool + 3], goal, np.array(q0, np.float64))
+    if not left < 1e-6:
+        raise Error(
+            f"the arm can't reach position {np.round(position, 3)} m, quaternion (xyzw) "
+            f"{np.round(quaternion, 3)}; {left:.3g} m + rad is left. Move the goal inside the "
+            "workspace or start from other joint angles"
+        )
+    return q

@@ -1,0 +1,430 @@
+"""A Franka arm behind the control chain: torques through pylibfranka at the robot's own 1 kHz.
+
+The robot's states are the clock: `wait` blocks until the next one, `run` answers it. pylibfranka
+keeps the interpreter's lock while it waits, so that nothing else may run in this process. Whatever
+ends a motion leaves the arm to the robot, which holds it; only `recover` goes on from there, and
+only a person calls that.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from controllers.chain import advance, begin_period, initial_state
+from controllers.config import ControlConfig
+from controllers.kinematics import READY, forward, pose_of
+from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
+from controllers.robot import Fault, Mode, Request, Snapshot, Source
+from handrail.critic import empty_critic
+from handrail.errors import ConfigError, DeviceLost, Error
+from robot_env.recorder.record import begin_tick, end_tick, no_tape
+from robot_env.robots.base import make_snapshot, put_request, reach_pose
+from robot_env.robots.franka_check import guard
+from robot_env.robots.franka_config import FrankaConfig, check_against
+from robot_env.robots.franka_gripper import Hand
+from robot_env.robots.franka_link import REMEDY, FrankaLink
+from robot_env.robots.plant import TRACE_WIDTH, record
+
+_TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
+_ECHOES = 8  # [ticks] of echoed torque that are kept, for the configured delay
+_MASS_EVERY = 8  # [ticks] between looks at the robot's mass matrix; the chain uses it as rarely
+_PICTURE_EVERY = 33  # [ticks] between updates of the scene that pictures are made of
+_ARRIVED = 0.004  # [m], a reset's motion ends this near to its goal
+_LIMIT = 0.02  # [rad] that a reset stays off the robot's joint limits
+_RATE = 0.999  # [N m] per tick; the robot aborts above 1
+_LEFT = (Mode.FAULT, Mode.SOFT_STOP, Mode.IDLE)  # a reset's motion doesn't go on in these
+
+
+class FrankaRobot:
+    """An arm in torque control; see `base.ControlledArm`.
+
+    Nothing moves before the first `reset`, and never when `readonly`.
+    """
+
+    def __init__(
+        self,
+        config: FrankaConfig,
+        control: ControlConfig,
+        control_hz: float,
+        library: Any,
+        model: Any,
+        data: Any,
+        *,
+        world: Any = None,
+        hand: Hand | None = None,
+        readonly: bool = False,
+    ) -> None:
+        """Connect; see `FrankaLink` for what is checked.
+
+        Args:
+            config: Table [franka].
+            control: Table [control].
+            control_hz: Policy steps per second [Hz].
+            library: pylibfranka, or `fake_franka.FakeLibrary`.
+            model: `mujoco.MjModel` of the task's scene, for pictures.
+            data: Its data; in the mock, the simulation itself.
+            world: The mock's world; None on a real robot.
+            hand: Its gripper, if it has one.
+            readonly: Read states and never begin control.
+
+        Raises:
+            ConfigError: Settings contradict each other, or as `FrankaLink`.
+            Error: As `FrankaLink`.
+        """
+        check_against(config, control)
+        if abs(control.dt - 1e-3) > 1e-12:
+            raise ConfigError(f"a Franka runs at dt = 0.001 s, got control.dt = {control.dt}")
+        self.link = FrankaLink(config, library, readonly)
+        self.config, self.control, self.control_hz = config, control, control_hz
+        self.model, self.data = model, data
+        self.simulated = world is not None
+        self.has_gripper = hand is not None
+        self.tool = config.tool
+        self.params = pack_params(control, control_hz, config.tool)
+        self.period = int(self.params[P.period])  # [ticks] of a policy period
+        self.episode = 0
+        self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
+        self.late_ticks = 0  # set by a host in real time, since the last snapshot
+        self.critic = empty_critic()  # a host may set another between ticks
+        self.tape = no_tape()  # the flight recorder's ring, set by a host that has one
+        self.trace = np.zeros((_TRACE_LENGTH, TRACE_WIDTH))
+        self.state = initial_state(self.params)
+        self._world, self._hand = world, hand
+        self._reading = np.zeros(READING_SIZE)
+        self._mailbox = empty_mailbox()
+        self._jacobian = np.empty((6, 7))
+        self._torque, self._sent = np.zeros(7), np.zeros(7)
+        self._echoes = np.zeros((_ECHOES, 7))
+        self._count = 0  # rows in the trace
+        self._time = 0  # [ticks] of the robot's clock since the episode began
+        self._due = 0  # [ticks] that came with a state that is not answered yet
+        self._asked_width = -1.0
+        self._woke = time.monotonic_ns()
+        self._tick_us = 0.0
+        self._read(1)
+        self._look()
+
+    # ---- the clock of the real-time loop
+
+    @property
+    def clock(self) -> FrankaRobot:
+        """The robot is the clock."""
+        return self
+
+    @property
+    def late(self) -> int:
+        """States that were missed while in control."""
+        return self.link.late
+
+    @property
+    def woke(self) -> int:
+        """When the last state came, on the monotonic clock [ns]."""
+        return self._woke
+
+    @property
+    def missed(self) -> int:
+        """States that were missed before the last one."""
+        return max(0, self._due - 1)
+
+    def wait(self) -> int:
+        """Wait for the robot's next state and return the ticks since the last one, at least 1."""
+        self._due = self.link.read()
+        self._woke = time.monotonic_ns()
+        return self._due
+
+    def restart(self) -> None:
+        """Do nothing: the robot's clock goes on whoever looks."""
+
+    # ---- a policy period
+
+    def run(self, request: Request | None, ticks: int) -> Snapshot:
+        """Control for some ticks; see `controllers.robot.Robot`."""
+        if request is not None and not self.link.readonly:
+            put_request(self._mailbox, request)
+        self._mailbox[M.heartbeat] = self.heartbeat_age
+        begin_period(self.state)
+        left = ticks
+        while left > 0:
+            if self._due == 0:
+                self.wait()
+            left -= self._due
+            self._tick()
+        self._mailbox[M.rearm] = 0.0
+        return self.snapshot()
+
+    def stop(self, fault: Fault = Fault.COMMANDED) -> None:
+        """Go to soft stop from the next tick on, for a reason."""
+        self._mailbox[M.stop] = float(fault)
+
+    def rearm(self) -> None:
+        """Leave the soft stop with the next tick, holding until a fresh request comes."""
+        self._mailbox[M.stop], self._mailbox[M.rearm] = 0.0, 1.0
+
+    def snapshot(self) -> Snapshot:
+        """Return what the host says at the end of a period."""
+        snapshot = make_snapshot(self.state, self._reading, self.control.dt)
+        snapshot.time = 1e-3 * self._time
+        snapshot.episode = self.episode
+        snapshot.tick_us = self._tick_us
+        snapshot.gripper_width = self._hand.width if self._hand is not None else 0.0
+        snapshot.late_ticks, self.late_ticks = self.late_ticks, 0
+        return snapshot
+
+    def history(self, ticks: int) -> np.ndarray:
+        """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
+        ticks = min(ticks, self._count, _TRACE_LENGTH)
+        return self.trace[np.arange(self._count - ticks, self._count) % _TRACE_LENGTH]
+
+    # ---- episodes
+
+    def inverse_kinematics(
+        self, position: np.ndarray, quaternion: np.ndarray, q0: np.ndarray = READY
+    ) -> np.ndarray:
+        """Return joint angles (7,) [rad] for a reset; see `base.reach_pose`.
+
+        Raises:
+            Error: No joint angles within the robot's limits reach the pose.
+        """
+        q = reach_pose(self.params, position, quaternion, q0)
+        arm = self.link.arm
+        if not ((q >= arm.q_low + _LIMIT) & (q <= arm.q_high - _LIMIT)).all():
+            raise Error(
+                f"position {np.round(position, 3)} m needs joint angles {np.round(q, 2)} rad, "
+                f"outside of what an {arm.name} can do; move the goal"
+            )
+        return q
+
+    def reset(
+        self, q: np.ndarray, gripper_width: float, rng: np.random.Generator, grasp: bool = False
+    ) -> Snapshot:
+        """Bring the arm to a start by a motion of its own controller, then hold with a full tank.
+
+        The tool goes up, across, and down, in straight lines. Read-only hosts only count the
+        episode.
+
+        Args:
+            q: Joint angles where the episode begins, shape (7,) [rad].
+            gripper_width: Opening of the fingers [m].
+            rng: Nothing is drawn from it: a real arm brings its own imperfections.
+            grasp: Nobody can put a part between the fingers of a real hand.
+
+        Returns:
+            The first snapshot of the episode.
+
+        Raises:
+            DeviceLost: The robot is in a fault that a person has to end, or the motion was ended.
+            Error: The start can't be reached, or a check before the motion failed.
+        """
+        if grasp:
+            raise Error("a task that begins with a part in the hand can't be reset on this robot")
+        if self._world is not None:
+            self._world.place_objects()
+        self.episode += 1
+        if not self.link.readonly:
+            self.begin()
+            self._ask_hand(gripper_width)
+            self._go(np.asarray(q, np.float64))
+            self._anchor(gripper_width)
+            self._time = 0
+        return self.snapshot()
+
+    def settle(self, ticks: int) -> Snapshot:
+        """Hold for some ticks, then begin the episode from there with a full tank."""
+        self.run(None, ticks)
+        if self.link.active:
+            self._anchor(self.state[S.gripper])
+        return self.snapshot()
+
+    def warm_up(self) -> None:
+        """Compile what a tick runs through, on copies."""
+        state, torque = initial_state(self.params), np.zeros(7)
+        reading = np.zeros(READING_SIZE)
+        reading[R.q : R.q + 7] = READY
+        reading[R.mass : R.mass + 49] = np.eye(7).ravel()
+        reading[R.elapsed] = 1.0
+        tape = no_tape()
+        begin_tick(tape, state)
+        advance(self.params, state, reading, empty_mailbox(), self.critic, torque)
+        end_tick(tape, state, reading, empty_mailbox(), torque)
+        guard(torque, torque, torque, _RATE)
+        record(np.empty(TRACE_WIDTH), 0.0, state, reading, torque)
+
+    # ---- beginning, ending, recovering
+
+    def begin(self) -> None:
+        """Begin control where the arm is, with a torque of zero; nothing if it runs.
+
+        Raises:
+            DeviceLost: The robot is in a fault, or not idle.
+            ProtocolMismatch: This host is read-only.
+            Error: A check failed; the message says which.
+        """
+        fault = Fault(self.link.fault or int(self.state[S.fault]))
+        if self.link.fault != Fault.NONE or self.state[S.mode] == Mode.FAULT:
+            raise DeviceLost(f"the robot stopped ({fault.name}); {REMEDY}")
+        if self.link.active:
+            return
+        self.link.begin()
+        self._read(1)
+        self._sent[:] = 0.0
+        self._echoes[:] = self._reading[R.held : R.held + 7]
+        self._anchor(self._hand.width if self._hand is not None else 0.0)
+        self.link.write(self._sent)
+        self._due = 0
+
+    def end(self) -> None:
+        """End control as the robot ends it: it brakes and holds the arm. Nothing if none runs."""
+        if self.link.active:
+            self.link.end(self._sent)
+            self.state[S.mode] = Mode.IDLE
+
+    def recover(self) -> None:
+        """Leave a fault, because a person asked for it; nothing moves before the next `reset`.
+
+        Raises:
+            DeviceLost: No robot answers, or its stop or guiding buttons are pressed.
+            ProtocolMismatch: This host is read-only.
+            Error: The robot refuses.
+        """
+        self.end()
+        self.link.recover()
+        self.state[S.mode], self.state[S.fault] = Mode.IDLE, Fault.NONE
+
+    def set_load(self, mass: float, centre: np.ndarray, inertia: np.ndarray) -> None:
+        """Tell the robot what it carries; see `FrankaLink.set_load`.
+
+        Raises:
+            ProtocolMismatch: The controller is running.
+        """
+        self.link.set_load(mass, centre, inertia)
+
+    def close(self) -> None:
+        """End control and let go of the robot; safe to call twice."""
+        self.end()
+        self.link.close()
+        if self._hand is not None:
+            self._hand.close()
+            self._hand = None
+
+    # ---- inside
+
+    def _anchor(self, gripper: float) -> None:
+        self.state = initial_state(self.params, self._reading[R.q : R.q + 7].copy())
+        self.state[S.gripper] = gripper
+        self.state[S.torque : S.torque + 7] = self._sent
+        self._mailbox[:] = empty_mailbox()
+
+    def _read(self, elapsed: int) -> None:
+        """Copy what the chain needs of the newest state: each of its fields costs a list."""
+        reading, state = self._reading, self.link.state
+        reading[R.q : R.q + 7] = state.q
+        reading[R.dq : R.dq + 7] = state.dq
+        reading[R.held : R.held + 7] = state.tau_J_d
+        reading[R.wrench : R.wrench + 6] = state.O_F_ext_hat_K
+        reading[R.wrench : R.wrench + 6] *= -1.0  # as `franka_check.wrench_on_tool`
+        reading[R.elapsed] = elapsed
+
+    def _tick(self) -> None:
+        start = time.perf_counter()
+        elapsed, self._due = self._due, 0
+        self._time += elapsed
+        if self.link.state is not None:
+            self._read(elapsed)
+        if self.link.active:
+            self._control_tick(elapsed)
+        if not self.link.active:
+            self._look()
+        for _ in range(min(elapsed, 100)):  # a row per tick, for the recorder's times
+            row = self.trace[self._count % _TRACE_LENGTH]
+            record(row, 1e-3 * self._time, self.state, self._reading, self._sent)
+            self._count += 1
+        self._tick_us = (time.perf_counter() - start) * 1e6
+        if self._hand is not None and self.link.active:
+            self._ask_hand(self.state[S.gripper])
+        if not self.simulated and self._time % _PICTURE_EVERY < elapsed:
+            self.data.qpos[:7] = self._reading[R.q : R.q + 7]
+            mujoco.mj_kinematics(self.model, self.data)
+
+    def _control_tick(self, elapsed: int) -> None:
+        reading, echoes, state = self._reading, self._echoes, self.state
+        for _ in range(min(elapsed, _ECHOES)):
+            echoes[1:] = echoes[:-1]
+            echoes[0] = reading[R.held : R.held + 7]
+        reading[R.acted : R.acted + 7] = echoes[self.config.delay]
+        if int(state[S.tick]) % _MASS_EVERY == 0:
+            reading[R.mass : R.mass + 49] = self.link.mass()
+        q, arm = reading[R.q : R.q + 7], self.link.arm
+        if (q < arm.q_low).any() or (q > arm.q_high).any():  # the chain knows the Panda's range
+            state[S.mode], state[S.fault] = Mode.FAULT, Fault.JOINT_LIMIT
+        begin_tick(self.tape, state)
+        advance(self.params, state, reading, self._mailbox, self.critic, self._torque)
+        end_tick(self.tape, state, reading, self._mailbox, self._torque)
+        if state[S.fault] in (Fault.STATE_NOT_FINITE, Fault.STATE_JUMP):
+            self.link.halt(Fault(int(state[S.fault])))
+            return
+        guard(self._torque, reading[R.held : R.held + 7], self._sent, _RATE)
+        self._sent[:] = self._torque
+        self.link.write(self._sent)
+
+    def _look(self) -> None:
+        """Take note of a state outside control."""
+        s, reading = self.state, self._reading
+        q = reading[R.q : R.q + 7]
+        forward(q, self.params[P.tool : P.tool + 3], s[S.pose : S.pose + 7], self._jacobian)
+        s[S.twist : S.twist + 6] = self._jacobian @ reading[R.dq : R.dq + 7]
+        s[S.q : S.q + 7] = q
+        s[S.target : S.target + 7] = s[S.pose : S.pose + 7]
+        s[S.tick] += 1.0
+        s[S.ticks] += 1.0
+        fault = self.link.fault_now()
+        s[S.mode], s[S.fault] = Mode.FAULT if fault else Mode.IDLE, fault
+
+    def _go(self, q: np.ndarray) -> None:
+        """Move to joint angles: up, across and down, at `reset_speed`."""
+        self._anchor(self.state[S.gripper])
+        self.state[S.posture : S.posture + 7] = q
+        here, goal = self.state[S.pose : S.pose + 7].copy(), pose_of(q, self.tool)
+        high = max(here[2] + self.config.reset_lift, goal[2])
+        high = min(high, max(self.control.box_high[2], goal[2]))
+        points = [np.array([*here[:2], high]), np.array([*goal[:2], high]), goal[:3]]
+        step = self.config.reset_speed / self.control_hz
+        at, seq = here[:3], 0
+        for point in points:
+            while (left := float(np.linalg.norm(point - at))) > 0.0:
+                at = point if left <= step else at + (point - at) * (step / left)
+                seq += 1
+                self._request(seq, at, goal[3:])
+        far = np.inf
+        for _ in range(round(2.0 * self.control_hz)):
+            seq += 1
+            far = float(np.linalg.norm(self._request(seq, at, goal[3:]).position - at))
+            if far < _ARRIVED:
+                return
+        raise Error(
+            f"the reset ended {1e3 * far:.0f} mm from its goal: something is in the way, or the "
+            "goal is outside of [control] box_low..box_high"
+        )
+
+    def _request(self, seq: int, position: np.ndarray, quaternion: np.ndarray) -> Snapshot:
+        self.heartbeat_age = 0.0
+        request = Request(seq, Source.SCRIPT, position, quaternion, float(self.state[S.gripper]))
+        snapshot = self.run(request, self.period)
+        if snapshot.mode in _LEFT:
+            raise DeviceLost(
+                f"the reset was ended by {Fault(snapshot.fault).name}, arm in "
+                f"{Mode(snapshot.mode).name}; {REMEDY}"
+            )
+        return snapshot
+
+    def _ask_hand(self, width: float) -> None:
+        if self._hand is None:
+            return
+        self._hand.poll()
+        if abs(width - self._asked_width) > 1e-4:
+            self._hand.ask(float(width))
+            self._asked_width = float(width)

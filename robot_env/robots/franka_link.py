@@ -1,0 +1,346 @@
+"""The wire to a Franka: connecting, checking, beginning, ending and recovering; no control law.
+
+On the 1 kHz path nothing raises: `read` and `write` leave a fault behind and no control.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from controllers.kinematics import pose_of
+from controllers.robot import Fault
+from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
+from robot_env.realtime import Metronome
+from robot_env.robots.arms import ARMS
+from robot_env.robots.franka_check import (
+    check_kinematics,
+    check_library,
+    check_mass,
+    check_rest,
+    fault_of,
+    load_inertia,
+    matrix,
+    tool_frame,
+    wrench_on_tool,
+)
+from robot_env.robots.franka_config import FrankaConfig
+
+log = logging.getLogger("host")
+
+REMEDY = "see to the robot, then let a person ask for recovery (docs/franka.md)"
+_TAKES_EFFECT = 50  # [states] after which what was configured shows
+_LONGEST = 100  # [ticks] between two states outside control that are believed
+
+
+def load_library() -> Any:
+    """Return pylibfranka.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import pylibfranka  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ConfigError(
+            f"a Franka needs pylibfranka ({error}): pip install 'handrail[franka]'; without a "
+            "robot, try --mock"
+        ) from None
+    return pylibfranka
+
+
+class FrankaLink:
+    """Owns the connection. The robot takes one at a time and loses it when this is closed."""
+
+    def __init__(self, config: FrankaConfig, library: Any, readonly: bool) -> None:
+        """Connect and check that this is the robot that the config means.
+
+        Args:
+            config: Table [franka].
+            library: pylibfranka, or `fake_franka.FakeLibrary`.
+            readonly: Read states and never command.
+
+        Raises:
+            DeviceLost: No robot answers.
+            ProtocolMismatch: Library and robot speak different protocols.
+            ConfigError: It is another model of arm.
+            Error: Our model of the arm is not the robot's.
+        """
+        check_library(library.__version__, config.model)
+        self.config, self.readonly = config, readonly
+        self.arm = ARMS[config.model]
+        self.fault = Fault.NONE  # why the robot is not ours; left by `recover` only
+        self.late = 0  # states that were missed while in control
+        self.state: Any = None  # newest `RobotState`
+        self._library = library
+        self._robot: Any = None
+        self._dynamics: Any = None
+        self._control: Any = None
+        self._time = 0.0  # [s] of the robot's clock at the newest state outside control
+        self._backup = Metronome(1e-3)  # paces the loop while there is no robot
+        try:
+            self._connect()
+        except Error:
+            self.close()  # whoever tries again must find the robot free
+            raise
+
+    @property
+    def active(self) -> bool:
+        """Whether torques are taken."""
+        return self._control is not None
+
+    def mass(self) -> np.ndarray:
+        """Return the robot's own mass matrix at the newest state, flat (49,) [kg m^2]."""
+        return np.array(self._dynamics.mass(self.state))  # symmetric: either order
+
+    # ---- 1 kHz
+
+    def read(self) -> int:
+        """Wait for the next state; return the ticks since the last one, at least 1.
+
+        `state` is None while there is no robot.
+        """
+        try:
+            if self._control is not None:
+                self.state, duration = self._control.readOnce()
+                elapsed = max(1, round(1e3 * duration.to_sec()))
+                self.late += elapsed - 1
+                return elapsed
+            if self.fault != Fault.ROBOT_LOST:
+                self.state = self._robot.read_once()
+                now = self.state.time.to_sec()
+                elapsed, self._time = round(1e3 * (now - self._time)), now
+                return min(max(1, elapsed), _LONGEST)
+        except self._library.ControlException as error:
+            self._lose_control(error)
+            return 1
+        except (self._library.NetworkException, self._library.InvalidOperationException) as error:
+            self._lose_robot(error)
+        return self._backup.wait()
+
+    def write(self, torque: np.ndarray) -> None:
+        """Answer the newest state.
+
+        Args:
+            torque: Finite, shape (7,), without gravity [N m].
+        """
+        try:
+            self._control.writeOnce(self._library.Torques(torque.tolist()))
+        except self._library.ControlException as error:
+            self._lose_control(error)
+        except self._library.NetworkException as error:
+            self._lose_robot(error)
+
+    def halt(self, why: Fault) -> None:
+        """Have the robot stop by itself: what can't be trusted can't be damped."""
+        self.fault = why
+        log.error("%s: the robot stops by itself", why.name)
+        self._stop()
+
+    def fault_now(self) -> Fault:
+        """Return why the robot is not ours, which may pass by itself outside control."""
+        if self.fault != Fault.NONE or self.state is None:
+            return self.fault
+        return fault_of(_mode(self.state), str(self.state.current_errors))
+
+    # ---- between motions
+
+    def begin(self) -> None:
+        """Configure, check at rest, begin torque control, read its first state.
+
+        Raises:
+            DeviceLost: The robot is not idle.
+            ProtocolMismatch: This host is read-only.
+            Error: A check failed; the message says which.
+        """
+        if self.readonly:
+            raise ProtocolMismatch("this host is read-only: it never begins control")
+        state = self._robot.read_once()
+        if _mode(state) != "Idle":
+            raise DeviceLost(f"the robot is in mode {_mode(state)}, not Idle; {REMEDY}")
+        q = np.array(state.q)
+        if not ((q >= self.arm.q_low) & (q <= self.arm.q_high)).all():
+            raise Error(f"joint angles {np.round(q, 3)} rad are outside of an {self.arm.name}'s")
+        self._configure(state)
+        self._check_rest()
+        self._control = self._tell("torque control", self._robot.start_torque_control)
+        self.read()
+        if self._control is None:
+            raise DeviceLost(f"the robot ended the motion as it began ({self.fault.name})")
+
+    def end(self, torque: np.ndarray) -> None:
+        """End control as the robot ends it: it brakes and holds the arm. Nothing if none runs.
+
+        Args:
+            torque: Last one sent, shape (7,) [N m].
+        """
+        control = self._control
+        if control is None:
+            return
+        last = self._library.Torques(torque.tolist())
+        last.motion_finished = True
+        try:
+            control.readOnce()
+            control.writeOnce(last)
+            self._control = None
+        except (RuntimeError, ValueError) as error:
+            log.warning("the motion did not end cleanly: %s", error)
+            self._stop()
+
+    def recover(self) -> None:
+        """Leave a fault; nothing moves by that.
+
+        Raises:
+            DeviceLost: No robot answers, or its stop or guiding buttons are pressed.
+            ProtocolMismatch: This host is read-only.
+            Error: The robot refuses.
+        """
+        if self.readonly:
+            raise ProtocolMismatch("this host is read-only: it never commands the robot")
+        if self.fault == Fault.ROBOT_LOST:
+            self._connect()
+        state = self._robot.read_once()
+        if _mode(state) == "UserStopped":
+            raise DeviceLost("the user stop is pressed: release it, then recover again")
+        if _mode(state) == "Guiding":
+            raise DeviceLost("a person guides the arm: let go of its handles, then recover again")
+        if _mode(state) == "Reflex":
+            self._tell("recovery", self._robot.automatic_error_recovery)
+            state = self._robot.read_once()
+        if _mode(state) != "Idle":
+            raise DeviceLost(f"the robot is in mode {_mode(state)} after recovery; {REMEDY}")
+        log.info("recovered from %s, because a person asked for it", self.fault.name)
+        self.state, self.fault, self._time = state, Fault.NONE, state.time.to_sec()
+
+    def set_load(self, mass: float, centre: np.ndarray, inertia: np.ndarray) -> None:
+        """Tell the robot what it carries.
+
+        Args:
+            mass: [kg].
+            centre: Of mass, flange frame, shape (3,) [m].
+            inertia: About that, shape (3, 3) [kg m^2].
+
+        Raises:
+            ProtocolMismatch: The controller is running; the load belongs to its model.
+            Error: The robot refuses it.
+        """
+        if self._control is not None:
+            raise ProtocolMismatch(
+                "the load can't be changed while the controller runs: `end` it first"
+            )
+        self._tell("the load", self._robot.set_load, mass, list(centre), _flat(inertia))
+
+    def close(self) -> None:
+        """Let go of the robot; safe to call twice."""
+        # the library hangs up when its objects are gone
+        self._control = self._robot = self._dynamics = self.state = None
+
+    # ---- inside
+
+    def _connect(self) -> None:
+        library, config = self._library, self.config
+        kinds = library.RealtimeConfig
+        self.close()
+        try:
+            self._robot = library.Robot(
+                config.address, kinds.kEnforce if config.realtime else kinds.kIgnore
+            )
+            state = self._robot.read_once()
+            dynamics = self._robot.load_model()
+            mass = matrix(dynamics.mass(state), 7)
+        except library.RealtimeException as error:
+            raise DeviceLost(
+                f"{error}; use a PREEMPT_RT kernel, or [franka] realtime = false to try without"
+            ) from None
+        except library.NetworkException as error:
+            raise DeviceLost(f"no robot answers at {config.address}: {error}") from None
+        except RuntimeError as error:
+            if "ncompatible" in str(error):
+                raise ProtocolMismatch(
+                    f"the robot at {config.address} is no {config.model!r} that pylibfranka "
+                    f"{library.__version__} can speak to: {error}"
+                ) from None
+            raise DeviceLost(f"the robot at {config.address} refuses: {error}") from None
+        check_kinematics(state, config)
+        check_mass(state, mass, config)
+        self._dynamics, self.state, self._time = dynamics, state, state.time.to_sec()
+
+    def _configure(self, state: Any) -> None:
+        c = self.config
+        wanted = tool_frame(c)
+        if not np.allclose(matrix(state.F_T_EE), wanted, atol=1e-5):
+            nominal = np.linalg.inv(matrix(state.F_T_NE)) @ wanted
+            self._tell("the tool's frame", self._robot.set_EE, _flat(nominal))
+        self._tell("the stiffness frame", self._robot.set_K, _flat(np.eye(4)))
+        self.set_load(c.load_mass, np.array(c.load_centre), load_inertia(c))
+        self._tell(
+            "collision behaviour",
+            self._robot.set_collision_behavior,
+            [c.contact_torque] * 7,
+            [c.collision_torque] * 7,
+            [c.contact_force] * 3 + [c.contact_moment] * 3,
+            [c.collision_force] * 3 + [c.collision_moment] * 3,
+        )
+        for _ in range(_TAKES_EFFECT):
+            state = self._robot.read_once()
+        if not np.allclose(matrix(state.F_T_EE), wanted, atol=1e-4):
+            raise Error(
+                f"the robot's tool is at {np.round(matrix(state.F_T_EE)[:3, 3], 4)} m from the "
+                f"flange, the config's at {np.round(wanted[:3, 3], 4)} m; set it in Desk"
+            )
+        check_kinematics(state, c)
+        tip = matrix(state.O_T_EE)[:3, 3] - pose_of(np.array(state.q), c.tool)[:3]
+        if not np.linalg.norm(tip) <= c.position_tolerance:
+            raise Error(f"the robot's tool is {np.round(1e3 * tip, 2)} mm from ours")
+
+    def _check_rest(self) -> None:
+        count = max(1, round(1e3 * self.config.rest_time))
+        wrench = np.zeros(6)
+        for _ in range(count):
+            wrench += wrench_on_tool(self._robot.read_once().O_F_ext_hat_K)
+        check_rest(wrench / count, self.config)
+
+    def _tell(self, what: str, call: Any, *arguments: Any) -> Any:
+        library = self._library
+        try:
+            return call(*arguments)
+        except library.NetworkException as error:
+            self._lose_robot(error)
+            raise DeviceLost(f"the robot is gone: {error}") from None
+        except (library.CommandException, library.InvalidOperationException) as error:
+            raise Error(f"the robot refused {what}: {error}") from None
+
+    def _stop(self) -> None:
+        self._control = None
+        try:
+            self._robot.stop()
+        except RuntimeError as error:
+            log.error("the robot did not take our stop: %s", error)
+
+    def _lose_control(self, error: Exception) -> None:
+        """Take note that the robot has ended the motion; it holds the arm now."""
+        self._control = None
+        log.error("the robot ended the motion: %s", " ".join(str(error).split()))
+        try:
+            self.state = self._robot.read_once()
+        except RuntimeError as lost:
+            self._lose_robot(lost)
+            return
+        errors = f"{self.state.last_motion_errors}{self.state.current_errors}{error}"
+        self.fault = fault_of(_mode(self.state), errors) or Fault.ROBOT_REFLEX
+        self._time = self.state.time.to_sec()
+
+    def _lose_robot(self, error: Exception) -> None:
+        if self.fault != Fault.ROBOT_LOST:
+            log.error("the connection to the robot is gone: %s", error)
+        self._control, self.state, self.fault = None, None, Fault.ROBOT_LOST
+
+
+def _mode(state: Any) -> str:
+    return str(state.robot_mode.name)
+
+
+def _flat(frame: np.ndarray) -> list[float]:
+    return frame.ravel(order="F").tolist()
