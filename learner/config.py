@@ -47,6 +47,9 @@ class LearnerConfig:
     v_range: tuple[float, float] | None = None  # [reward], clip targets to this; None: off
     success_is_terminal: bool = True  # no bootstrap past a step that reached the goal
     timeout_is_failure: bool = False  # True: no bootstrap at the time limit (needs a clock input)
+    cost_weight: float = 0.0  # [reward/cost], what a step's cost takes off its reward at first
+    cost_budget: float | None = None  # [cost/episode], the weight rises while episodes cost more
+    cost_rate: float = 0.01  # [reward/cost^2], how fast the weight follows
     handover: Literal["through", "cut", "terminal"] = "through"  # backup across human <-> policy
 
     # Networks and optimisers.
@@ -114,8 +117,12 @@ class LearnerConfig:
             "weight_decay",
             "collect_noise",
             "normaliser_floor",
+            "cost_weight",
+            "cost_rate",
         ):
             check(getattr(self, name) >= 0, name, getattr(self, name), "non-negative")
+        if self.cost_budget is not None:
+            check(self.cost_budget >= 0, "cost_budget", self.cost_budget, "non-negative")
         if self.v_range is not None:
             check(self.v_range[0] < self.v_range[1], "v_range", self.v_range, "low before high")
 

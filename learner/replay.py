@@ -38,6 +38,8 @@ class Replay:
         self.columns = self._base + self._a + 3
         self.rows = np.zeros((size, self.columns), np.float32)
         self.reward = np.zeros(size, np.float32)
+        self.cost = np.zeros(size, np.float32)
+        self.price = config.cost_weight  # [reward/cost], see `learner.price`
         self.mc_return = np.full(size, np.nan, np.float32)
         self.terminated = np.zeros(size, bool)
         self.truncated = np.zeros(size, bool)
@@ -77,6 +79,7 @@ class Replay:
         packed[-2] = row.base_valid
         packed[-1] = row.source == Source.DEMO or row.intervened
         self.reward[slot] = row.reward
+        self.cost[slot] = row.cost
         self.mc_return[slot] = np.nan
         self.terminated[slot] = row.terminated
         self.truncated[slot] = row.truncated
@@ -138,11 +141,11 @@ class Replay:
     def windows(self, start: np.ndarray) -> Windows:
         """Return the n-step windows that start at slots (N,).
 
-            R = sum_{i<k} discount^i r_i,   d = discount^k, or 0 after a terminal step
+            R = sum_{i<k} discount^i (r_i - price c_i),   d = discount^k, or 0 after a terminal step
 
         k is n, or less where the episode, the links, or (if asked for) a change of hands end.
         """
-        config = self.config
+        config, price = self.config, np.float32(self.price)
         count = len(start)
         reward = np.zeros(count, np.float32)
         discount = np.ones(count, np.float32)
@@ -151,7 +154,8 @@ class Replay:
         current = start.copy()
         alive = np.ones(count, bool)
         for _ in range(config.n_step):
-            reward += np.where(alive, discount * self.reward[current], np.float32(0))
+            value = self.reward[current] - price * self.cost[current]
+            reward += np.where(alive, discount * value, np.float32(0))
             following = self.following[current]
             terminal = self._terminal(current)
             length += alive

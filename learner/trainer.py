@@ -23,6 +23,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.normaliser import fit, identity
 from learner.operator import make_operator
 from learner.packet import PolicyWeights, pack, template
+from learner.price import Price
 from learner.replay import Replay
 from learner.trees import flatten, unflatten
 from learner.update import METRICS, Fixed, init_state, make_update
@@ -46,6 +47,7 @@ class Trainer:
             check(name in spec.slices, "base.ignore", name, f"one of {', '.join(spec.slices)}")
         self.config, self.base_config, self.spec, self.seed = config, base, spec, seed
         self.replay = Replay(config, spec)
+        self.price = Price(config)
         self.env_steps = 0
         self.rows = 0
         self.updates = 0
@@ -88,6 +90,8 @@ class Trainer:
         if row.source == Source.EVAL:
             return
         self.replay.add(row, actor)
+        if self.price.add(row, actor):
+            self.replay.price = self.price.value
         if row.source == Source.ONLINE and not row.end:
             self.env_steps += 1
 
@@ -169,6 +173,8 @@ class Trainer:
             "gain": self.gain,
             "updates_per_step": self.updates / max(1, self.env_steps),
             "refused": float(self.refused),
+            "cost_price": self.price.value,
+            "episode_cost": self.price.last_cost,
         }
         if self._metrics is not None:
             pairs = zip(METRICS, np.asarray(self._metrics).tolist(), strict=True)
