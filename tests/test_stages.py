@@ -14,14 +14,17 @@ from controllers.chain import advance, initial_state, step
 from controllers.config import STAGES, ControlConfig
 from controllers.kinematics import DQ_MAX, Q_HIGH, Q_LOW, READY
 from controllers.layout import ON, READING_SIZE, M, P, R, S, empty_mailbox, pack_params
+from controllers.leash import bound_leash
 from controllers.limits import bound_target
 from controllers.observer import brake_excess
 from controllers.reflex import feel_bias, react
 from controllers.request import take_request
 from controllers.robot import Fault, Mode, Request, Source
+from controllers.rotation import between, exp, multiply
 from controllers.speed import feel_contact, speed_limit
 from controllers.symmetric import eigen
 from controllers.validity import judge_state
+from controllers.watchdog import hold, watch
 from handrail.critic import Critic, Layer, pack_critic
 from handrail.errors import ConfigError
 from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
@@ -147,6 +150,69 @@ def test_a_person_is_lent_energy_and_gives_the_rest_back():
     assert hand_over(PARAMS, state, float(Source.POLICY))
     assert state[S.tank] == pytest.approx(max(CONFIG.tank_min, 0.1))
     assert state[S.mode] == Mode.FOLLOWING
+
+
+def test_a_loan_is_taken_back_once():
+    state = initial_state(PARAMS)
+    state[S.tank] = 0.5
+    for source in (Source.HUMAN, Source.POLICY):
+        hand_over(PARAMS, state, float(source))
+    assert state[S.lent] == 0.0
+    state[S.tank] = 1.5
+    state[S.source] = float(Source.HUMAN)  # nothing was lent this time
+    hand_over(PARAMS, state, float(Source.POLICY))
+    assert state[S.tank] == 1.5
+
+
+def test_a_loan_goes_back_when_the_person_falls_silent():
+    state = initial_state(PARAMS)
+    state[S.tank] = 0.5
+    hand_over(PARAMS, state, float(Source.HUMAN))
+    hold(PARAMS, state)
+    assert state[S.tank] == pytest.approx(0.5)
+    assert state[S.source] == -1.0
+
+
+# ---- holding ----------------------------------------------------------------------------------
+
+
+def test_holding_draws_the_target_to_a_quarter_of_the_clip():
+    state = initial_state(PARAMS)
+    state[S.target : S.target + 3] += [0.015, -0.001, -0.02]
+    state[S.goal : S.goal + 3] += [0.3, 0.3, 0.3]
+    pull = state[S.target : S.target + 3] - state[S.pose : S.pose + 3]
+    hold(PARAMS, state)
+    quarter = 0.25 * CONFIG.clip
+    drawn = state[S.goal : S.goal + 3] - state[S.pose : S.pose + 3]
+    np.testing.assert_allclose(drawn, np.clip(pull, -quarter, quarter))
+    assert (state[S.start : S.start + 7] == state[S.goal : S.goal + 7]).all()
+
+
+@pytest.mark.parametrize(
+    ("stale", "share"), [(0.0, 1.0), (0.3, 1.0), (0.65, 0.55), (0.9, 0.229), (1.0, 0.1)]
+)
+def test_stiffness_ramps_down_from_the_hold_to_the_soft_stop(stale, share):
+    state, mailbox = initial_state(PARAMS), empty_mailbox()
+    state[S.stale] = stale / CONFIG.dt
+    assert watch(PARAMS, state, rest(), mailbox) == pytest.approx(share, abs=1e-3)
+
+
+# ---- leash ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(*[st.floats(-1.5, 1.5)] * 3))
+def test_the_leash_holds_a_turned_target_at_its_length_and_not_before(way):
+    pose = np.array([0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0])
+    turned = multiply(exp(way), (1.0, 0.0, 0.0, 0.0))
+    wanted = np.array([0.5, 0.0, 0.3, *turned])
+    bound_leash(PARAMS, pose, wanted)
+    limit = CONFIG.leash * CONFIG.rotational_clip
+    angle = np.linalg.norm(between(tuple(pose[3:]), tuple(wanted[3:])))
+    assert angle == pytest.approx(min(limit, np.linalg.norm(way)), abs=1e-9)
+
+
+# ---- authority, over time ---------------------------------------------------------------------
 
 
 @settings(max_examples=50, deadline=None)
