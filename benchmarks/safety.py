@@ -27,7 +27,8 @@ import numpy as np
 from adversary import KINDS, search
 
 from controllers.config import STAGES, ControlConfig
-from controllers.layout import S
+from controllers.kinematics import forward
+from controllers.layout import P, R, S
 from controllers.robot import Mode, Request, Source
 from robot_env.env import RobotEnv
 from robot_env.host import HostCore
@@ -109,6 +110,20 @@ def figures(robot: MujocoRobot, trail: Trail) -> dict[str, Any]:
         "tank_min_j": round(float(trail.tank.min()), 3),
         "mode": Mode(int(robot.state[S.mode])).name,
     }
+
+
+def impact_bound(robot: MujocoRobot, stiffness: float) -> float:
+    """Return the most that the wall may feel: K c + 1.2 v sqrt(k m) [N].
+
+    v is the measured speed at the first touch, m what the arm weighs along x where it is now.
+    """
+    pose, jacobian = np.empty(7), np.empty((6, 7))
+    reading = robot._reading
+    forward(reading[R.q : R.q + 7], robot.params[P.tool : P.tool + 3], pose, jacobian)
+    mass = reading[R.mass : R.mass + 49].reshape(7, 7)
+    mobility = jacobian @ np.linalg.solve(mass, jacobian.T)
+    push = stiffness * robot.control.clip
+    return push + 1.2 * float(robot.meter[ME.speed]) * math.sqrt(STIFF / mobility[0, 0])
 
 
 def m1(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
@@ -302,6 +317,10 @@ def main() -> int:
         worst = {key: max(f[key] for f in found) for key in found[0] if key != "mode"}
         rows.setdefault("m2", {})[kind] = worst
     print("m2", json.dumps(rows["m2"]), flush=True)
+    shares = {}
+    for name, stiffness in (("m4", 2000.0), ("m5", 3000.0), ("m6", 300.0), ("m6b", 2000.0)):
+        robot, _ = SCENARIOS[name](ON)
+        shares[name] = round(float(robot.meter[ME.force_peak]) / impact_bound(robot, stiffness), 3)
     for kind in ("off", "on"):  # the last request came at 0.24 s
         trail = trails["m10"][kind]
         rows["m10"][kind]["stop_s"] = round(stop_time(trail, 0.24), 3)
@@ -321,6 +340,7 @@ def main() -> int:
         "rate_violations": sum(f["rate_violations"] for f in on),
         "wall_peak_n": max(rows[name]["on"]["force_peak_n"] for name in ("m4", "m5", "m6", "m8")),
         "wall_peak_off_n": max(rows[name]["off"]["force_peak_n"] for name in ("m4", "m5", "m8")),
+        "impact_vs_bound": shares,
         **benign(),
         "seconds": round(time.monotonic() - begun, 1),
         "experiments": rows,
@@ -331,6 +351,7 @@ def main() -> int:
         draw(trails, rows, options.plots)
     print(json.dumps(row))
     bad = row["torque_violations"] + row["rate_violations"] or row["energy_vs_bound_max"] > 1.0
+    bad = bad or max(shares.values()) > 1.0
     return 1 if bad else 0
 
 
