@@ -9,9 +9,8 @@ import numpy as np
 
 from actor.config import Config, parse_config
 from controllers.config import ControlConfig
-from controllers.kernel import kernel
-from controllers.kinematics import Q_HIGH, Q_LOW, TOOL, forward
-from controllers.risk import FREE, PLACED, features, place
+from controllers.kinematics import Q_HIGH, Q_LOW, TOOL
+from controllers.risk import FREE, PLACED, features_along
 from handrail.config import load_toml
 from handrail.errors import ConfigError
 from handrail.runs import Run, open_run
@@ -41,7 +40,7 @@ def episode_of(
         tool: Tool centre in the hand's frame [m].
     """
     inputs = np.empty((len(part["tank"]), PLACED))
-    _fill(
+    features_along(
         part["q"],
         part["dq"],
         part["wrench"],
@@ -167,28 +166,3 @@ def _read(source: Path, config: RiskConfig) -> Iterator[Episode]:
         recording = Recording(path)
         if len(recording):
             yield episode_of(parts_of_recording(recording), control, config)
-
-
-@kernel
-def _fill(
-    q: np.ndarray,
-    dq: np.ndarray,
-    wrench: np.ndarray,
-    target: np.ndarray,
-    stiffness: np.ndarray,
-    tank: np.ndarray,
-    tool: np.ndarray,
-    box_low: np.ndarray,
-    box_high: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Write the critic's inputs of every tick, from the measured joints as the chain does."""
-    pose, jacobian, twist = np.empty(7), np.empty((6, 7)), np.empty(6)
-    for t in range(len(tank)):
-        forward(q[t], tool, pose, jacobian)
-        for c in range(6):
-            twist[c] = 0.0
-            for i in range(7):
-                twist[c] += jacobian[c, i] * dq[t, i]
-        features(pose, twist, wrench[t], target[t], stiffness[t], tank[t], out[t])
-        place(pose, box_low, box_high, out[t])

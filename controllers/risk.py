@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from controllers.kernel import kernel
+from controllers.kinematics import forward
 from controllers.rotation import between
 from handrail.critic import (
     HEADER,
@@ -36,6 +37,7 @@ __all__ = [
     "check_critic",
     "empty_critic",
     "features",
+    "features_along",
     "pack_critic",
     "place",
     "risk",
@@ -102,6 +104,44 @@ def place(pose: np.ndarray, box_low: np.ndarray, box_high: np.ndarray, out: np.n
     """
     for i in range(3):
         out[22 + i] = pose[i] - 0.5 * (box_low[i] + box_high[i])
+
+
+@kernel
+def features_along(
+    q: np.ndarray,
+    dq: np.ndarray,
+    wrench: np.ndarray,
+    target: np.ndarray,
+    stiffness: np.ndarray,
+    tank: np.ndarray,
+    tool: np.ndarray,
+    box_low: np.ndarray,
+    box_high: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write the critic's inputs of every tick of a recording, from its joints as the chain does.
+
+    Args:
+        q: Measured joint angles, shape (T, 7) [rad].
+        dq: Measured joint velocities, shape (T, 7) [rad/s].
+        wrench: Of the environment on the tool, base frame, shape (T, 6) [N, N m].
+        target: Pose of the virtual spring's other end, shape (T, 7).
+        stiffness: Translational, in effect, shape (T, 3) [N/m].
+        tank: Energy left to spend, shape (T,) [J].
+        tool: Tool centre in the hand's frame, shape (3,) [m].
+        box_low: `ControlConfig.box_low`, shape (3,) [m].
+        box_high: `ControlConfig.box_high`, shape (3,) [m].
+        out: Shape (T, PLACED).
+    """
+    pose, jacobian, twist = np.empty(7), np.empty((6, 7)), np.empty(6)
+    for t in range(len(tank)):
+        forward(q[t], tool, pose, jacobian)
+        for c in range(6):
+            twist[c] = 0.0
+            for i in range(7):
+                twist[c] += jacobian[c, i] * dq[t, i]
+        features(pose, twist, wrench[t], target[t], stiffness[t], tank[t], out[t])
+        place(pose, box_low, box_high, out[t])
 
 
 @kernel

@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controllers.kernel import kernel
-from controllers.kinematics import forward
-from controllers.risk import PLACED, features, place
+from controllers.risk import PLACED, features_along
 from controllers.robot import Fault, Request, Snapshot
 from robot_env.host import HostCore
 from robot_env.robots.mujoco import TRACE
@@ -125,38 +123,13 @@ def _stretch(core: HostCore, trace: np.ndarray, stiffness: np.ndarray) -> Stretc
     control = core.robot.control
     part = {name: np.ascontiguousarray(trace[:, at]) for name, at in TRACE.items()}
     inputs = np.empty((len(trace), PLACED))
-    _write_inputs(
+    features_along(
         part["q"], part["dq"], part["wrench"], part["target"], stiffness, part["tank"][:, 0],
         np.asarray(core.robot.tool), np.asarray(control.box_low), np.asarray(control.box_high),
         inputs,
     )  # fmt: skip
     hard = np.linalg.norm(part["wrench"][:, :3], axis=1) > core.task.limits.force
     return Stretch(inputs.astype(np.float32), hard | (part["fault"][:, 0] != Fault.NONE))
-
-
-@kernel
-def _write_inputs(
-    q: np.ndarray,
-    dq: np.ndarray,
-    wrench: np.ndarray,
-    target: np.ndarray,
-    stiffness: np.ndarray,
-    tank: np.ndarray,
-    tool: np.ndarray,
-    box_low: np.ndarray,
-    box_high: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    # as the chain does it, from measured joints
-    pose, jacobian, twist = np.empty(7), np.empty((6, 7)), np.empty(6)
-    for t in range(len(tank)):
-        forward(q[t], tool, pose, jacobian)
-        for c in range(6):
-            twist[c] = 0.0
-            for i in range(7):
-                twist[c] += jacobian[c, i] * dq[t, i]
-        features(pose, twist, wrench[t], target[t], stiffness[t], tank[t], out[t])
-        place(pose, box_low, box_high, out[t])
 
 
 def _fill(make: Callable[[int], Stretch], windows: int) -> Iterator[Stretch]:

@@ -21,7 +21,7 @@ from controllers.reflex import feel_bias, react
 from controllers.request import take_request
 from controllers.robot import Fault, Mode, Request, Source
 from controllers.rotation import between, exp, multiply
-from controllers.speed import feel_contact, speed_limit
+from controllers.speed import bound_speed, feel_contact, speed_limit
 from controllers.symmetric import eigen
 from controllers.validity import judge_state
 from controllers.watchdog import hold, watch
@@ -298,6 +298,19 @@ def test_the_target_is_slow_in_the_contact_zone_and_after_a_touch():
     off = pack_params(ControlConfig(off=("contact",), contact_speed=0.08), 10.0)
     state[S.touched] = 0.0
     assert speed_limit(off, state) == config.max_speed
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(*[st.floats(-0.02, 0.02)] * 3), st.tuples(*[st.floats(-0.1, 0.1)] * 3))
+def test_the_target_moves_as_fast_as_it_may_and_no_slower(way, turn_by):
+    previous = np.array([0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0])
+    aim = multiply(exp(turn_by), (1.0, 0.0, 0.0, 0.0))
+    wanted = np.array([*(previous[:3] + way), *aim])
+    bound_speed(PARAMS, 0.1, previous, wanted)
+    moved = np.linalg.norm(wanted[:3] - previous[:3])
+    assert moved == pytest.approx(min(0.1e-3, float(np.linalg.norm(way))), abs=1e-12)
+    angle = np.linalg.norm(between(tuple(previous[3:]), tuple(wanted[3:])))
+    assert angle == pytest.approx(min(1e-3, float(np.linalg.norm(turn_by))), abs=1e-9)
 
 
 # ---- stiffness in the action ------------------------------------------------------------------
