@@ -14,6 +14,7 @@ from controllers.chain import advance, initial_state, step
 from controllers.config import STAGES, ControlConfig
 from controllers.gate import gate
 from controllers.impedance import spring
+from controllers.joints import barrier, brake
 from controllers.kinematics import DQ_MAX, Q_HIGH, Q_LOW, READY, forward
 from controllers.layout import ON, READING_SIZE, M, P, R, S, empty_mailbox, pack_params
 from controllers.leash import bound_leash
@@ -534,6 +535,33 @@ def test_the_observer_only_brakes_and_only_what_is_too_much(share, audit, torque
     assert (after - before) @ dq <= 1e-12
     slack = CONFIG.observer_damping * np.abs(dq).max() + 1e-9
     assert np.abs(after - before).max() <= slack
+
+
+@pytest.mark.parametrize("excess", [-0.1, 0.0, 1e-4, 1e-3, 10.0])
+def test_the_observer_brakes_by_what_is_too_much_up_to_its_damping(excess):
+    state, reading = initial_state(PARAMS), rest()
+    reading[R.dq : R.dq + 7] = dq = np.linspace(-0.3, 0.5, 7)
+    state[S.audit] = CONFIG.tank_max - CONFIG.tank_min + excess
+    torque = np.zeros(7)
+    brake_excess(PARAMS, state, reading, torque)
+    alpha = min(max(0.0, excess) / (CONFIG.dt * float(dq @ dq)), CONFIG.observer_damping)
+    np.testing.assert_allclose(torque, -alpha * dq, atol=1e-9)
+
+
+@pytest.mark.parametrize("joint", range(7))
+def test_a_joint_is_braked_from_a_share_of_its_top_speed_on(joint):
+    top, share, damping = DQ_MAX[joint], 0.8, 20.0
+    for dq in (0.0, 0.79 * top, 0.9 * top, 1.1 * top):
+        expected = -damping * max(0.0, dq - share * top)
+        assert brake(dq, joint, share, damping) == pytest.approx(expected)
+        assert brake(-dq, joint, share, damping) == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize(("q", "push"), [(0.0, 0.0), (0.91, -0.8), (1.0, -8.0), (-0.95, 4.0)])
+def test_the_barrier_is_the_slope_of_its_potential(q, push):
+    torque, energy = barrier(q, -1.0, 1.0, 0.1, 80.0)
+    assert torque == pytest.approx(push)
+    assert energy == pytest.approx(0.5 * push**2 / 80.0)
 
 
 def test_every_stage_has_its_switch_and_all_are_on():
