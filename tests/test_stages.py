@@ -614,6 +614,48 @@ def test_unknown_stages_and_bad_boxes_are_refused():
         ControlConfig(stiffness_range=(300.0, 100.0))
 
 
+# ---- the tick as a whole ----------------------------------------------------------------------
+
+
+def test_the_count_of_what_was_lent_leaks_by_the_tick():
+    state, reading = initial_state(PARAMS), rest()
+    state[S.credit] = 0.5
+    reading[R.wrench] = 7.0
+    after, _ = step(PARAMS, state, reading, empty_mailbox())
+    leak = CONFIG.human_credit * CONFIG.dt / CONFIG.human_window
+    assert 0.5 - after[S.credit] == pytest.approx(leak)
+    reading[R.elapsed] = 4.0
+    after, _ = step(PARAMS, state, reading, empty_mailbox())
+    assert 0.5 - after[S.credit] == pytest.approx(4.0 * leak)
+
+
+def test_the_damping_ratio_of_a_request_and_of_a_reflex_takes_effect():
+    mailbox = empty_mailbox()
+    mailbox[M.seq], mailbox[M.ratio] = 0, 1.2
+    state = initial_state(PARAMS)
+    mailbox[M.pose : M.pose + 7] = state[S.pose : S.pose + 7]
+    for _ in range(20):
+        state, _ = step(PARAMS, state, rest(), mailbox)
+    assert state[S.ratio] == 1.2
+    torque = np.empty(7)
+    for _ in range(20):
+        advance(PARAMS, state, rest(), mailbox, alarm(), torque)
+    assert state[S.ratio] == CONFIG.reflex_damping_ratio
+
+
+def test_in_a_fault_joints_are_damped_and_torque_falls_within_its_rate():
+    state, reading = initial_state(PARAMS), rest()
+    dq = np.array([0.2, -0.1, 0.3, -0.2, 0.1, -0.3, 0.2])
+    reading[R.dq : R.dq + 7] = dq
+    reading[R.held : R.held + 7] = -4.0 * CONFIG.joint_damping * dq
+    state[S.mode] = Mode.FAULT
+    _, torque = step(PARAMS, state, reading, empty_mailbox())
+    np.testing.assert_allclose(torque, -4.0 * CONFIG.joint_damping * dq)
+    reading[R.held : R.held + 7] = 5.0
+    _, torque = step(PARAMS, state, reading, empty_mailbox())
+    np.testing.assert_allclose(torque, 5.0 - CONFIG.torque_rate)
+
+
 # ---- eigenvectors -----------------------------------------------------------------------------
 
 
