@@ -652,8 +652,9 @@ def test_in_a_fault_joints_are_damped_and_torque_falls_within_its_rate():
     _, torque = step(PARAMS, state, reading, empty_mailbox())
     np.testing.assert_allclose(torque, -4.0 * CONFIG.joint_damping * dq)
     reading[R.held : R.held + 7] = 5.0
-    _, torque = step(PARAMS, state, reading, empty_mailbox())
+    after, torque = step(PARAMS, state, reading, empty_mailbox())
     np.testing.assert_allclose(torque, 5.0 - CONFIG.torque_rate)
+    assert after[S.tick] == after[S.ticks] == 1.0
 
 
 # ---- eigenvectors -----------------------------------------------------------------------------
