@@ -383,6 +383,7 @@ def test_a_step_is_granted_as_far_as_the_tank_pays(paid, granted):
     state, before, _ = gated(lead, tank, held_by(lead), lead + step)
     after = 0.5 * stiff * (state[S.target + 2] - state[S.pose + 2]) ** 2
     assert state[S.gate] == pytest.approx(granted, abs=0.05)
+    assert state[S.gate_low] == state[S.gate_sum] == state[S.gate]
     assert state[S.spring] == pytest.approx(after, abs=1e-9)
     assert state[S.tank] + state[S.spring] == pytest.approx(tank + before, abs=1e-12)
     assert state[S.tank] >= CONFIG.tank_min - 1e-12
