@@ -186,7 +186,7 @@ def _on_episode(state: LiveState, row: dict[str, Any]) -> LiveState:
     return replace(state, episodes=(*state.episodes, episode))
 
 
-def _on_eval(state: LiveState, row: dict[str, Any]) -> LiveState:
+def _on_evaluation(state: LiveState, row: dict[str, Any]) -> LiveState:
     name = str(row.get("policy"))
     wins, total = state.evaluation.get(name, (0, 0))
     evaluation = {**state.evaluation, name: (wins + bool(row.get("success")), total + 1)}
@@ -222,6 +222,6 @@ _HANDLERS: dict[str, Callable[[LiveState, dict[str, Any]], LiveState]] = {
     "learner": _on_learner,
     "base": _on_base,
     "episode": _on_episode,
-    "eval": _on_eval,
+    "eval": _on_evaluation,
     "event": _on_event,
 }

@@ -17,6 +17,7 @@ import numpy as np
 
 from controllers.robot import Request, Snapshot, Source
 from handrail.config import digest
+from handrail.errors import ConfigError
 from handrail.spec import EnvSpec, slices_of
 from robot_env.tasks.config import TaskConfig, Vector
 from robot_env.tasks.costs import Limits
@@ -204,8 +205,12 @@ class Task(ABC):
         return np.concatenate(parts).astype(np.float32)
 
     def object_view(self, snapshot: Snapshot) -> np.ndarray:
-        """Return the observed pose of the loose object (`objects`,), scaled."""
-        raise NotImplementedError(f"task {self.name} has no loose object")
+        """Return the observed pose of the loose object (`objects`,), scaled.
+
+        Raises:
+            ConfigError: The task observes none; one that sets `objects` has this method of its own.
+        """
+        raise ConfigError(f"task {self.name} has objects = {self.objects}, but no object_view")
 
     def request(
         self, snapshot: Snapshot, action: np.ndarray, seq: int, source: int = Source.POLICY

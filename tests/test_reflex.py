@@ -1,0 +1,128 @@
+"""The risk critic's reflex: draws back, softens, lasts, latches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_chain import CONFIG, DOWN, PARAMS, alarm, arm, rest
+
+from controllers.chain import initial_state
+from controllers.config import ControlConfig
+from controllers.impedance import spring
+from controllers.layout import R, S
+from controllers.reflex import feel_bias, react
+from controllers.robot import Fault, Mode, Request
+
+
+def pressed(params: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return state, reading, target and stiffness of an arm that pushes down with 12 N."""
+    state, reading = initial_state(params), rest()
+    state[S.target + 2] = state[S.pose + 2] - 0.010
+    state[S.seq], state[S.risk] = 3.0, 0.9
+    reading[R.wrench + 2] = 12.0
+    wanted = state[S.target : S.target + 7].copy()
+    return state, reading, wanted, state[S.asked : S.asked + 4].copy()
+
+
+def test_the_reflex_draws_back_and_softens_in_the_same_tick():
+    state, reading, wanted, stiffness = pressed(PARAMS)
+    here = state[S.pose + 2]
+    assert not react(PARAMS, state, reading, 0.3, 0.15, wanted, stiffness)
+    assert (stiffness[:3] == CONFIG.reflex_stiffness).all()
+    assert wanted[2] - here == pytest.approx(-0.003 + CONFIG.reflex_retreat)
+    assert state[S.reflex] == 1.0
+
+
+def test_the_reflex_lasts_has_hysteresis_and_lets_stiffness_back_on_a_ramp():
+    state, reading, _, _ = pressed(PARAMS)
+    trail = []
+    for k in range(1600):
+        wanted = state[S.target : S.target + 7].copy()
+        stiffness = state[S.asked : S.asked + 4].copy()
+        state[S.risk] = 0.9 if k < 300 else 0.2 if k < 400 else 0.1
+        react(PARAMS, state, reading, 0.3, 0.15, wanted, stiffness)
+        trail.append((state[S.reflex], stiffness[0]))
+    active = [bool(on) for on, _ in trail]
+    assert all(active[:400])  # 0.2 is below `on` but not below `off`
+    assert not any(active[401:])
+    soft = np.array([k for _, k in trail])
+    assert soft[399] == CONFIG.reflex_stiffness
+    assert np.diff(soft[401:]).max() <= CONFIG.reflex_ramp * CONFIG.dt + 1e-9
+    assert soft[-1] == CONFIG.stiffness[0]
+
+
+def test_a_short_alarm_still_gives_a_whole_reflex():
+    state, reading, wanted, stiffness = pressed(PARAMS)
+    ticks = 0
+    for _ in range(1000):
+        react(PARAMS, state, reading, 0.3, 0.15, wanted, stiffness)
+        state[S.risk] = 0.0
+        ticks += int(state[S.reflex])
+    assert ticks == pytest.approx(CONFIG.reflex_time / CONFIG.dt, abs=2)
+
+
+def test_the_third_reflex_in_a_row_stops_the_arm():
+    state, reading, wanted, stiffness = pressed(PARAMS)
+    latched = []
+    for k in range(2400):
+        state[S.risk] = 0.9 if k % 600 < 10 else 0.0
+        latched.append(react(PARAMS, state, reading, 0.3, 0.15, wanted, stiffness))
+    assert latched.index(True) == 1200
+    state, reading, wanted, stiffness = pressed(PARAMS)
+    for k in range(9000):  # far apart they don't add up
+        state[S.risk] = 0.9 if k % 2500 < 10 else 0.0
+        assert not react(PARAMS, state, reading, 0.3, 0.15, wanted, stiffness)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.tuples(*[st.floats(-0.02, 0.02)] * 3),
+    st.tuples(*[st.floats(-40.0, 40.0)] * 3),
+    st.floats(50.0, 3000.0),
+)
+def test_the_reflex_only_lowers_the_springs_energy_and_stiffness(offset, force, stiff):
+    state, reading = initial_state(PARAMS), rest()
+    state[S.stiffness : S.stiffness + 3] = stiff
+    state[S.target : S.target + 3] += offset
+    state[S.risk] = 0.9
+    reading[R.wrench : R.wrench + 3] = force
+    wanted = state[S.target : S.target + 7].copy()
+    held = state[S.stiffness : S.stiffness + 4].copy()
+    stiffness = held.copy()
+    pose, target = state[S.pose : S.pose + 7], state[S.target : S.target + 7].copy()
+    react(PARAMS, state, reading, 0.3, 0.15, wanted, stiffness)
+    assert (stiffness <= held).all()
+    before = spring(PARAMS, held, pose, target, np.empty(6))
+    assert spring(PARAMS, stiffness, pose, wanted, np.empty(6)) <= before + 1e-12
+
+
+def test_the_reflex_still_carries_what_hangs_on_the_hand():
+    state, reading = initial_state(PARAMS), rest()
+    reading[R.wrench + 2] = -5.0  # half a kilogram that nobody compensates
+    for _ in range(1000):
+        feel_bias(state, reading)
+    assert state[S.bias] == pytest.approx(5.0, rel=0.01)
+    state[S.risk] = 0.9
+    stiffness = state[S.asked : S.asked + 4].copy()
+    react(PARAMS, state, reading, 0.3, 0.15, state[S.target : S.target + 7].copy(), stiffness)
+    assert stiffness[2] * CONFIG.clip >= 2.0 * 5.0 * 0.99
+
+
+def test_a_critic_that_cries_wolf_stops_the_arm_and_a_quiet_one_changes_no_bit():
+    control = ControlConfig(reflex_latch=1)
+    loud, quiet, none = (arm(control) for _ in range(3))
+    loud.critic, quiet.critic = alarm(), alarm(-1.0)
+    seen = []
+    for robot in (loud, quiet, none):
+        snapshot = robot.snapshot()
+        for seq in range(5):
+            ahead = snapshot.target_position + np.array([0.0, 0.008, 0.0])
+            snapshot = robot.run(Request(seq, 0, ahead, DOWN, 0.0), 100)
+        seen.append(snapshot)
+    assert seen[0].mode == Mode.SOFT_STOP
+    assert seen[0].fault == Fault.REFLEXES
+    assert seen[1].risk_peak < 0.01
+    assert seen[1].reflex_ticks == 0
+    assert (seen[1].q == seen[2].q).all()

@@ -1,0 +1,89 @@
+"""Where the target may be and how fast it may move, stage by stage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_chain import CONFIG, PARAMS, rest
+
+from controllers.chain import initial_state
+from controllers.config import ControlConfig
+from controllers.layout import R, S, pack_params
+from controllers.leash import bound_leash
+from controllers.limits import bound_target
+from controllers.rotation import between, exp, multiply
+from controllers.speed import bound_speed, feel_contact, speed_limit
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(*[st.floats(-1.5, 1.5)] * 3))
+def test_the_leash_holds_a_turned_target_at_its_length_and_not_before(way):
+    pose = np.array([0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0])
+    turned = multiply(exp(way), (1.0, 0.0, 0.0, 0.0))
+    wanted = np.array([0.5, 0.0, 0.3, *turned])
+    bound_leash(PARAMS, pose, wanted)
+    limit = CONFIG.leash * CONFIG.rotational_clip
+    angle = np.linalg.norm(between(tuple(pose[3:]), tuple(wanted[3:])))
+    assert angle == pytest.approx(min(limit, np.linalg.norm(way)), abs=1e-9)
+
+
+BOXES = ((0.45, -0.1, 0.1, 0.55, 0.1, 0.3), (0.45, 0.1, 0.1, 0.46, 0.3, 0.3))
+places = st.tuples(st.floats(0.3, 0.7), st.floats(-0.3, 0.4), st.floats(0.05, 0.4)).map(np.array)
+
+
+@settings(max_examples=100, deadline=None)
+@given(places, st.lists(places, min_size=1, max_size=4), st.floats(0.05, 0.25))
+def test_the_target_never_enters_a_keep_out_box(begin, goals, speed):
+    params = pack_params(ControlConfig(keep_out=BOXES), 10.0)
+
+    def inside(point) -> bool:
+        boxes = np.array(BOXES).reshape(-1, 2, 3)
+        return bool(((boxes[:, 0] < point) & (point < boxes[:, 1])).all(1).any())
+
+    target = np.array([*begin, 1.0, 0.0, 0.0, 0.0])
+    if inside(begin):
+        return
+    for goal in goals:
+        for _ in range(600):
+            wanted = np.array([*goal, 1.0, 0.0, 0.0, 0.0])
+            bound_target(params, target.copy(), target, speed, wanted)
+            assert not inside(wanted[:3])
+            assert np.linalg.norm(wanted[:3] - target[:3]) <= speed * CONFIG.dt + 1e-9
+            target = wanted
+
+
+def test_the_target_is_slow_in_the_contact_zone_and_after_a_touch():
+    config = ControlConfig(
+        contact_low=(0.0, -1.0, 0.0), contact_high=(0.2, 1.0, 1.0), contact_speed=0.08
+    )
+    params = pack_params(config, 10.0)
+    state, reading = initial_state(params), rest()
+    assert speed_limit(params, state) == config.max_speed
+    reading[R.wrench + 1] = config.contact_force + 0.1
+    feel_contact(params, state, reading)
+    assert speed_limit(params, state) == config.contact_speed
+    reading[R.wrench + 1] = 0.0
+    for _ in range(round(config.contact_time / config.dt)):
+        assert speed_limit(params, state) == config.contact_speed
+        feel_contact(params, state, reading)
+    assert speed_limit(params, state) == config.max_speed
+    state[S.pose] = 0.1
+    assert speed_limit(params, state) == config.contact_speed
+    off = pack_params(ControlConfig(off=("contact",), contact_speed=0.08), 10.0)
+    state[S.touched] = 0.0
+    assert speed_limit(off, state) == config.max_speed
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(*[st.floats(-0.02, 0.02)] * 3), st.tuples(*[st.floats(-0.1, 0.1)] * 3))
+def test_the_target_moves_as_fast_as_it_may_and_no_slower(way, turn_by):
+    previous = np.array([0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0])
+    aim = multiply(exp(turn_by), (1.0, 0.0, 0.0, 0.0))
+    wanted = np.array([*(previous[:3] + way), *aim])
+    bound_speed(PARAMS, 0.1, previous, wanted)
+    moved = np.linalg.norm(wanted[:3] - previous[:3])
+    assert moved == pytest.approx(min(0.1e-3, float(np.linalg.norm(way))), abs=1e-12)
+    angle = np.linalg.norm(between(tuple(previous[3:]), tuple(wanted[3:])))
+    assert angle == pytest.approx(min(1e-3, float(np.linalg.norm(turn_by))), abs=1e-9)
