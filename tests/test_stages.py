@@ -55,7 +55,7 @@ def test_the_observer_brakes_by_what_is_too_much_up_to_its_damping(excess):
 
 @pytest.mark.parametrize("joint", range(7))
 def test_a_joint_is_braked_from_a_share_of_its_top_speed_on(joint):
-    top, share, damping = DQ_MAX[joint], 0.8, 20.0
+    top, share, damping = float(DQ_MAX[joint]), 0.8, 20.0
     for dq in (0.0, 0.79 * top, 0.9 * top, 1.1 * top):
         expected = -damping * max(0.0, dq - share * top)
         assert brake(dq, joint, share, damping) == pytest.approx(expected)
