@@ -42,6 +42,7 @@ def offline_session(
     metrics = Metrics(run, "inline")
     link = InlineLink(trainer, ledger, metrics, config.run.demos, config.run.publish_steps, store)
     host = HostCore(task, config.robot, config.control)
+    host.load_critic_of(run.folder)
     person = None
     if config.operator.enabled:
         person = ScriptedOperator(task, config.operator, config.run.seed)

@@ -12,20 +12,19 @@ it goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "learn.jsonl"
+from cells import RESULTS as FOLDER
+from cells import append, read, run_commands, stamped
+
+RESULTS = FOLDER / "learn.jsonl"
 GRID = 10  # evaluations during training
 GRID_EPISODES = 20
 FINAL_EPISODES = 50
@@ -73,44 +72,27 @@ def main() -> int:
     if options.suite:
         return run_suite(SUITES[options.suite], options.jobs, options.results)
     cell = Cell(options.task, options.preset, options.operator, options.seed, options.steps)
-    row = {**run_cell(cell, extra), "commit": commit(), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+    row = stamped(run_cell(cell, extra))
     append(options.results, row)
     print(json.dumps(row))
     return 0
 
 
 def run_suite(cells: list[Cell], jobs: int, results: Path) -> int:
-    """Run the cells that have no result yet, `jobs` at a time, each on a core of its own."""
+    """Run the cells that have no result yet, `jobs` at a time; return the exit code."""
     done = {Cell(**{key: row[key] for key in Cell.__annotations__}) for row in read(results)}
     missing = [cell for cell in cells if cell not in done]
-    cores = sorted(os.sched_getaffinity(0))
-    free = [cores[i % len(cores)] for i in range(jobs)]
-    running: list[tuple[subprocess.Popen[bytes], Cell, int]] = []
-    failed = 0
-    while missing or running:
-        while missing and free:
-            cell, core = missing.pop(0), free.pop(0)
-            running.append((start(cell, core, results), cell, core))
-            print(f"started {cell} on core {core}, {len(missing)} to go", flush=True)
-        time.sleep(1.0)
-        for entry in [entry for entry in running if entry[0].poll() is not None]:
-            running.remove(entry)
-            free.append(entry[2])
-            failed += entry[0].returncode != 0
-            print(f"ended {entry[1]} with code {entry[0].returncode}", flush=True)
-    rows = [row for row in read(results)]
-    print(json.dumps({"cells": len(cells), "results": len(rows), "failed": failed}))
+    failed = run_commands([command(cell, results) for cell in missing], jobs)
+    rows = len(list(read(results)))
+    print(json.dumps({"cells": len(cells), "results": rows, "failed": failed}))
     return 1 if failed else 0
 
 
-def start(cell: Cell, core: int, results: Path) -> subprocess.Popen[bytes]:
-    """Start a cell in a process of its own, pinned to one core."""
-    command = ["taskset", "-c", str(core), sys.executable, str(Path(__file__).resolve())]
-    command += ["--task", cell.task, "--preset", cell.preset, "--seed", str(cell.seed)]
-    command += ["--steps", str(cell.steps), "--results", str(results)]
-    command += ["--operator"] if cell.operator else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+def command(cell: Cell, results: Path) -> list[str]:
+    """Return the interpreter's arguments that run a cell."""
+    words = [str(Path(__file__).resolve()), "--task", cell.task, "--preset", cell.preset]
+    words += ["--seed", str(cell.seed), "--steps", str(cell.steps), "--results", str(results)]
+    return words + (["--operator"] if cell.operator else [])
 
 
 def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
@@ -218,32 +200,6 @@ def steps_to(level: float, curve: list[float], steps: int) -> int | None:
         if sum(curve[i : i + WINDOW]) / WINDOW >= level - 1e-9:
             return steps * (i + 1) // len(curve)
     return None
-
-
-def commit() -> str:
-    """Return the commit that the working tree is at, with a plus sign if it was changed since."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "configs")
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Append a line under a lock, so that cells which end together don't mix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as out:
-        fcntl.flock(out, fcntl.LOCK_EX)
-        out.write(json.dumps(row) + "\n")
-
-
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a results file; none if there is no file."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
 
 
 if __name__ == "__main__":

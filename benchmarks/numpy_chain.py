@@ -57,6 +57,7 @@ class Memory:
     potential: float | None = None  # [J]
     audit: float = 0.0  # [J]
     touched: float = 1e9  # [ticks]
+    bias: np.ndarray = field(default_factory=lambda: np.zeros(3))  # force at rest [N]
     damping: np.ndarray = field(default_factory=lambda: np.zeros((6, 6)))
     damping_goal: np.ndarray = field(default_factory=lambda: np.zeros((6, 6)))
     projector: np.ndarray = field(default_factory=lambda: np.zeros((7, 6)))
@@ -154,7 +155,9 @@ def tick(config: ControlConfig, memory: Memory, seen: Seen, critic: Critic, peri
         shape(config, memory, seen.mass, jacobian)
     part = 1.0 if memory.tick == 0 else BLEND
     memory.damping = memory.damping + part * (memory.damping_goal - memory.damping)
-    touch = np.linalg.norm(seen.wrench[:3]) > config.contact_force
+    if memory.tick == 0 and np.linalg.norm(twist[:3]) < 5e-3:  # requests come from then on
+        memory.bias = 0.01 * seen.wrench[:3]
+    touch = np.linalg.norm(seen.wrench[:3] - memory.bias) > config.contact_force
     memory.touched = 0.0 if touch else memory.touched + 1.0
 
     null = config.posture_stiffness * (memory.posture - seen.q) - config.posture_damping * seen.dq

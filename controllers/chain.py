@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from controllers.authority import forget_credit
+from controllers.bias import feel_bias
 from controllers.config import ControlConfig
 from controllers.gate import gate
 from controllers.impedance import blend_damping, rest_torque, shape, spring
@@ -24,7 +25,7 @@ from controllers.last_line import bound_torque
 from controllers.layout import ON, STATE_SIZE, P, R, S
 from controllers.limits import bound_target
 from controllers.observer import brake_excess
-from controllers.reflex import feel_bias, react
+from controllers.reflex import react
 from controllers.request import take_request
 from controllers.risk import PLACED, SCRATCH, empty_critic, features, place, risk
 from controllers.robot import Fault, Mode

@@ -124,7 +124,7 @@ class State(NamedTuple):
     reflexes: int  # in a row, each within the window of the one before
     refuge: int  # (7,) pose that the reflex draws the target to
     ceiling: int  # [N/m] of the stiffness while it comes back after a reflex
-    bias: int  # [N] force on the tool at rest, slowest follower
+    bias: int  # (3,) force on the tool at rest, slowest follower [N]
     gated: int  # below: since the start of the period, as in Snapshot
     clipped: int
     leashed: int
@@ -215,6 +215,7 @@ S, STATE_SIZE = _offsets(
     goal=7,
     asked=5,
     refuge=7,
+    bias=3,
     target=7,
     stiffness=4,
     damping=36,

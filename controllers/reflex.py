@@ -12,33 +12,12 @@ Source:
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from controllers.bias import felt, least_stiffness
 from controllers.impedance import spring
 from controllers.kernel import kernel
 from controllers.layout import P, R, S
-
-CARRY = 2.0  # [-], times the force at rest that a soft spring must still carry
-REST_SPEED = 5e-3  # [m/s], slower than that the force on the tool is its bias
-SMOOTHING = 0.01  # [-], per tick, of that bias
-
-
-@kernel
-def feel_bias(state: np.ndarray, reading: np.ndarray) -> None:
-    """Learn the force on the tool while it hangs at rest in free space: payload and sensor bias.
-
-    Args:
-        state: Changed in place: `bias`.
-        reading: Of this tick.
-    """
-    force, speed = 0.0, 0.0
-    for i in range(3):
-        force += reading[R.wrench + i] * reading[R.wrench + i]
-        speed += state[S.twist + i] * state[S.twist + i]
-    if state[S.seq] < 0.0 and speed < REST_SPEED * REST_SPEED:
-        state[S.bias] += SMOOTHING * (math.sqrt(force) - state[S.bias])
 
 
 @kernel
@@ -70,7 +49,7 @@ def react(
         state[S.reflex], state[S.reflex_age] = 1.0, 0.0
         latched = state[S.reflexes] >= params[P.reflex_latch]
         _retreat(params, state, reading)
-    soft = max(params[P.reflex_stiffness], CARRY * state[S.bias] / params[P.clip])
+    soft = max(params[P.reflex_stiffness], least_stiffness(params, state))
     if state[S.reflex] != 0.0:
         wanted[:] = state[S.refuge : S.refuge + 7]
         state[S.ceiling] = soft
@@ -89,10 +68,8 @@ def react(
 def _retreat(params: np.ndarray, state: np.ndarray, reading: np.ndarray) -> None:
     # a quarter of the pull, moved along the force ON the tool, which leads away from what it meets;
     # never where the spring would hold more than it does
-    norm = 0.0
-    for i in range(3):
-        norm += reading[R.wrench + i] * reading[R.wrench + i]
-    norm = math.sqrt(norm)
+    push = np.empty(3)
+    norm = felt(state, reading, push)
     pose, target = state[S.pose : S.pose + 7], state[S.target : S.target + 7]
     refuge = state[S.refuge : S.refuge + 7]
     bound = 0.25 * params[P.clip]
@@ -101,7 +78,7 @@ def _retreat(params: np.ndarray, state: np.ndarray, reading: np.ndarray) -> None
     for i in range(3):
         refuge[i] = pose[i] + max(-bound, min(bound, target[i] - pose[i]))
         if norm > params[P.contact_force]:
-            refuge[i] += params[P.reflex_retreat] * reading[R.wrench + i] / norm
+            refuge[i] += params[P.reflex_retreat] * push[i] / norm
         refuge[i] = min(max(refuge[i], params[P.box_low + i]), params[P.box_high + i])
     force = np.empty(6)
     held = state[S.stiffness : S.stiffness + 4]

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from controllers.bias import felt
 from controllers.kernel import kernel
 from controllers.layout import ON, P, R, S
 from controllers.rotation import between, turn
@@ -23,10 +24,7 @@ def feel_contact(params: np.ndarray, state: np.ndarray, reading: np.ndarray) -> 
         state: Changed in place: `touched`.
         reading: Of this tick.
     """
-    force = 0.0
-    for i in range(3):
-        force += reading[R.wrench + i] * reading[R.wrench + i]
-    if force > params[P.contact_force] * params[P.contact_force]:
+    if felt(state, reading, np.empty(3)) > params[P.contact_force]:
         state[S.touched] = 0.0
     else:
         state[S.touched] += reading[R.elapsed]

@@ -5,7 +5,8 @@
 | target older than 2.5 policy periods,   | HOLDING   | target drawn back to the tool, full    |
 | or heartbeat older than 50 ms           |           | stiffness; a fresh request goes on     |
 | 0.3 s                                   | HOLDING   | stiffness ramps down, damping stays    |
-| 1 s                                     | SOFT_STOP | a tenth of the stiffness, until re-arm |
+| 1 s                                     | SOFT_STOP | a tenth of the stiffness, or what the  |
+|                                         |           | force at rest needs, until re-arm      |
 
 (Defaults of `ControlConfig`.) A state that is not finite, or moved faster than the joints can, is a
 FAULT: torque ramps to zero, damped, until the next reset.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from controllers.authority import PERSON, take_back
+from controllers.bias import least_stiffness
 from controllers.kernel import kernel
 from controllers.layout import M, P, R, S
 from controllers.robot import Fault, Mode
@@ -64,14 +66,23 @@ def watch(params: np.ndarray, state: np.ndarray, reading: np.ndarray, mailbox: n
                 soft_stop(params, state, LOST if lost else STALE)
     mode = int(state[S.mode])
     step = params[P.dt] / params[P.recovery_time]
+    left = _left(params, state)
     if mode == SOFT_STOP:
-        return min(state[S.share] + step, params[P.stop_stiffness])
+        return min(state[S.share] + step, left)
     held = state[S.stale] * params[P.dt] - params[P.hold_time]
     wanted = 1.0
     if held > 0.0:
         ramp = min(1.0, held / (params[P.stop_time] - params[P.hold_time]))
-        wanted = 1.0 - ramp * (1.0 - params[P.stop_stiffness])
+        wanted = 1.0 - ramp * (1.0 - left)
     return min(wanted, state[S.share] + step)
+
+
+@kernel
+def _left(params: np.ndarray, state: np.ndarray) -> float:
+    # share of the stiffness that a stopped arm keeps: at least what carries its payload's error
+    weakest = min(state[S.stiffness], min(state[S.stiffness + 1], state[S.stiffness + 2]))
+    carries = least_stiffness(params, state) / max(weakest, 1e-9)
+    return min(1.0, max(params[P.stop_stiffness], carries))
 
 
 @kernel

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from controllers.config import ControlConfig
 from handrail.config import from_dict, load_toml
-from handrail.critic_file import critic_path, read_critic
-from handrail.errors import CheckpointError, Error, ProtocolMismatch
+from handrail.errors import Error, ProtocolMismatch
 from handrail.process import join_supervisor, stop_on_signals
 from handrail.runs import Run, open_run
 from robot_env.client import HostClient
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
     config, core = _load(run, options)
-    load_critic(core, critic_path(run.folder))
+    core.load_critic_of(run.folder)
     begin = time.monotonic()
     log.info("compiling the control loop of task %s (cached after the first time)", run.task)
     core.warm_up()
@@ -142,16 +141,6 @@ def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
         robot=robot,
     )
     return config, core
-
-
-def load_critic(core: HostCore, path: Path) -> None:
-    """Give the host the run's risk critic, if there is one; without it the limits hold alone."""
-    if not path.exists():
-        return
-    try:
-        core.load_critic(read_critic(path)[0])
-    except CheckpointError as error:
-        log.warning("no risk critic, the limits hold alone: %s", error)
 
 
 def _parser() -> argparse.ArgumentParser:

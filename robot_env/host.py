@@ -17,6 +17,7 @@ import numpy as np
 from controllers.config import ControlConfig
 from controllers.robot import REQUEST_SIZE, Fault, Mode, Request, Snapshot, Source
 from handrail.critic import version_of
+from handrail.critic_file import critic_path, read_critic
 from handrail.errors import CheckpointError, DeviceLost, Error, ProtocolMismatch
 from robot_env.critic_slot import CriticSlot
 from robot_env.recorder.recorder import Recorder
@@ -194,6 +195,16 @@ class HostCore:
         if newer:
             log.info("risk critic version %d", version_of(array))
         return self.critic.newest
+
+    def load_critic_of(self, run_folder: Path) -> None:
+        """Take a run's risk critic, if it has one; without it the limits hold alone."""
+        path = critic_path(run_folder)
+        if not path.exists():
+            return
+        try:
+            self.load_critic(read_critic(path)[0])
+        except CheckpointError as error:
+            log.warning("no risk critic, the limits hold alone: %s", error)
 
     def images(self) -> dict[str, np.ndarray]:
         """Return the images that the task asks for, name -> (H, W, 3) uint8."""

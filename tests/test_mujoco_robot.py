@@ -1,6 +1,7 @@
 """The simulated arm tracks, presses and grasps like one, and is imperfect as configured."""
 
 # pyright: reportAttributeAccessIssue=false
+import dataclasses
 import os
 import subprocess
 import sys
@@ -114,6 +115,17 @@ def test_wrench_is_the_environments_force_on_the_tool():
     snapshot = robot.run(None, 400)
     assert snapshot.wrench[:3] == pytest.approx([0.0, 0.0, -0.4 * 9.81], abs=0.2)
     assert snapshot.wrench[3:] == pytest.approx([0.0, 0.02 * 0.4 * 9.81, 0.0], abs=0.01)
+
+
+def test_the_wrench_sensor_feels_a_payload_that_nobody_compensates():
+    real = dataclasses.replace(PERFECT, payload_error=(0.4, 0.4))
+    robot = make(real=real)
+    start = begin(robot)
+    settled = robot.run(None, 300)
+    for snapshot in (start, settled):
+        assert snapshot.wrench[:3] == pytest.approx([0.0, 0.0, -0.4 * 9.81], abs=0.05)
+    arm = robot.data.xipos[robot.model.body("hand").id] - robot.data.site("tool").xpos
+    assert settled.wrench[3:5] == pytest.approx(0.4 * 9.81 * np.array([-arm[1], arm[0]]), abs=0.01)
 
 
 @pytest.mark.parametrize("mass", [0.05, 0.1])

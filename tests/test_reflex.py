@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, PARAMS, alarm, arm, rest
 
+from controllers.bias import feel_bias
 from controllers.chain import initial_state
 from controllers.config import ControlConfig
 from controllers.impedance import spring
 from controllers.layout import R, S
-from controllers.reflex import feel_bias, react
+from controllers.reflex import react
 from controllers.robot import Fault, Mode, Request
 
 
@@ -103,7 +104,7 @@ def test_the_reflex_still_carries_what_hangs_on_the_hand():
     reading[R.wrench + 2] = -5.0  # half a kilogram that nobody compensates
     for _ in range(1000):
         feel_bias(state, reading)
-    assert state[S.bias] == pytest.approx(5.0, rel=0.01)
+    assert state[S.bias + 2] == pytest.approx(-5.0, rel=0.01)
     state[S.risk] = 0.9
     stiffness = state[S.asked : S.asked + 4].copy()
     react(PARAMS, state, reading, 0.3, 0.15, state[S.target : S.target + 7].copy(), stiffness)

@@ -123,6 +123,18 @@ def test_a_soft_stop_is_left_only_by_rearming(robot):
     assert (snapshot.mode, snapshot.fault) == (Mode.FOLLOWING, Fault.NONE)
 
 
+@pytest.mark.parametrize("weight", [0.5, 0.0])
+def test_a_soft_stop_carries_a_payload_that_nobody_told_it_of(weight):
+    real = MujocoConfig(payload_error=(weight, weight))
+    robot = MujocoRobot(scene("", gripper=False), real, CONFIG, 10.0)
+    robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(3))
+    height = move(robot, (0.0, 0.01, 0.0), 5).position[2]
+    robot.stop()
+    stopped = robot.run(None, 3000)
+    assert height - stopped.position[2] < 0.008
+    assert (stopped.stiffness[2] < 0.2 * CONFIG.stiffness[2]) == (weight == 0.0)
+
+
 def test_a_change_of_authority_starts_from_the_measured_pose(robot):
     snapshot = move(robot, (0.01, 0.0, 0.0), 20)
     lead = snapshot.target_position[0] - snapshot.position[0]

@@ -27,6 +27,7 @@ class Meter(NamedTuple):
     credit: int  # [J] that the chain counted as lent at the last tick
     window: int  # [J] largest of stored - given out over window beginnings, supply taken off
     excess: int  # [J] largest over windows of given out - stored at the beginning - supply
+    active: int  # [J] the same, with what the springs hold at the end of the window on top
     stroke: int  # [J] largest of |torque| |motion| in a tick: what a tick can't be billed for
     torque_over: int  # ticks with a torque beyond the joint's limit
     rate_over: int  # ticks with a step of torque beyond 1 N m
@@ -57,7 +58,7 @@ def restart(meter: np.ndarray) -> None:
     kept = meter[LASTING[0] : LASTING[1]].copy()
     meter[:] = 0.0
     meter[LASTING[0] : LASTING[1]] = kept
-    meter[[ME.window, ME.excess]] = -math.inf
+    meter[[ME.window, ME.excess, ME.active]] = -math.inf
 
 
 @kernel
@@ -132,6 +133,7 @@ def measure(
     meter[ME.jerk_square] += square
     given = meter[ME.work] - meter[ME.supply]
     meter[ME.window] = max(meter[ME.window], -given - state[S.potential])
+    meter[ME.active] = max(meter[ME.active], meter[ME.window] + given + state[S.potential])
     meter[ME.work] += work
     meter[ME.supply] += params[P.refill] * params[P.dt]
     meter[ME.supply] += max(0.0, state[S.credit] - meter[ME.credit])

@@ -179,10 +179,11 @@ class MujocoRobot:
         plant[PL.bias : PL.bias + 3] = rng.uniform(*c.force_bias, 3)
         plant[PL.bias + 3 : PL.bias + 6] = rng.uniform(*c.torque_bias, 3)
         plant[PL.filtered : PL.filtered + 6] = plant[PL.bias : PL.bias + 6]
+        plant[PL.filtered : PL.filtered + 3] += weight
         self._noise[:] = rng.standard_normal(NOISE)
         self.episode += 1
         self.trace[:] = 0.0
-        self._anchor(0.0 if grasp else gripper_width)
+        self._anchor(0.0 if grasp else gripper_width, plant[PL.filtered : PL.filtered + 3])
         mujoco.mj_forward(model, data)
         return self.snapshot()
 
@@ -195,7 +196,7 @@ class MujocoRobot:
             ticks: Control ticks to run [-].
         """
         self._run(ticks)
-        self._anchor(self.state[S.gripper])
+        self._anchor(self.state[S.gripper], self.state[S.bias : S.bias + 3])
         return self.snapshot()
 
     def run(self, request: Request | None, ticks: int) -> Snapshot:
@@ -267,10 +268,22 @@ class MujocoRobot:
         Measured / allowed. What the springs held at its beginning, the refill and what people were
         lent are free, and the ticks that a command needs or loses can't be billed.
         """
+        return float(self.meter[ME.excess] / self._allowed)
+
+    @property
+    def energy_active(self) -> float:
+        """As `energy_used`, counting what the springs hold at the window's end as taken [-].
+
+        A stretched spring is energy that whoever stretched it can have out at any time: above 1, a
+        tank of this size would have been empty.
+        """
+        return float(self.meter[ME.active] / self._allowed)
+
+    @property
+    def _allowed(self) -> float:
         control, meter = self.control, self.meter
         unbilled = (1.0 + self.config.delay + self.config.loss_ticks) * meter[ME.stroke]
-        allowed = control.tank_max - control.tank_min + unbilled
-        return float(meter[ME.excess] / allowed)
+        return control.tank_max - control.tank_min + unbilled
 
     def history(self, ticks: int) -> np.ndarray:
         """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
@@ -278,9 +291,10 @@ class MujocoRobot:
         ticks = min(ticks, count, TRACE_LENGTH)
         return self.trace[np.arange(count - ticks, count) % TRACE_LENGTH]
 
-    def _anchor(self, gripper: float) -> None:
+    def _anchor(self, gripper: float, bias: np.ndarray) -> None:
         self.state = initial_state(self.params, self.data.qpos[:7].copy())
         self.state[S.gripper] = gripper
+        self.state[S.bias : S.bias + 3] = bias  # at rest, with nothing in the way
         if self._plant[PL.ticks] > 0.0:  # go on from the torque in effect, not from zero
             self.state[S.torque : S.torque + 7] = self._plant[PL.newest : PL.newest + 7]
         self._mailbox[:] = empty_mailbox()

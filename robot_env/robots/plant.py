@@ -97,6 +97,7 @@ def read(
     inertia: np.ndarray,
     inertia_at: np.ndarray,
     contact: np.ndarray,
+    centre: np.ndarray,
     state: np.ndarray,
     reading: np.ndarray,
 ) -> None:
@@ -110,6 +111,7 @@ def read(
         inertia: Non-zero entries of the joint-space inertia.
         inertia_at: Index into `inertia` of each of the arm's (7, 7) entries, -1 for zero.
         contact: Net contact on the hand's subtree: force, torque, position, shape (9,).
+        centre: Of the hand's mass, where a payload that nobody knows of hangs, shape (3,) [m].
         state: Of the chain; its last tool position is the wrench's reference point.
         reading: Out, see `layout.R`.
     """
@@ -131,13 +133,19 @@ def read(
     rx, ry, rz = contact[6], contact[7], contact[8]
     if fx != 0.0 or fy != 0.0 or fz != 0.0:
         rx, ry, rz = rx - state[S.pose], ry - state[S.pose + 1], rz - state[S.pose + 2]
+    wx, wy, wz = plant[PL.payload], plant[PL.payload + 1], plant[PL.payload + 2]
+    px, py, pz = (
+        centre[0] - state[S.pose],
+        centre[1] - state[S.pose + 1],
+        centre[2] - state[S.pose + 2],
+    )
     raw = (
-        fx,
-        fy,
-        fz,
-        -contact[3] + ry * fz - rz * fy,
-        -contact[4] + rz * fx - rx * fz,
-        -contact[5] + rx * fy - ry * fx,
+        fx + wx,
+        fy + wy,
+        fz + wz,
+        -contact[3] + ry * fz - rz * fy + py * wz - pz * wy,
+        -contact[4] + rz * fx - rx * fz + pz * wx - px * wz,
+        -contact[5] + rx * fy - ry * fx + px * wy - py * wx,
     )
     keep = plant[PL.smoothing]
     for i in range(6):
@@ -213,7 +221,7 @@ def run_ticks(
         inertia_at: See `read`.
         contact: View of the contact sensor, see `read`.
         tool: View of the true place of the tool centre, shape (3,) [m].
-        centre: View of the place of the hand's centre of mass, shape (3,) [m].
+        centre: See `read`; a view.
         applied: View of force and torque on the hand, shape (6,) [N, N m].
         plant: Packed, see `Plant`.
         meter: See `robot_env.robots.meter`.
@@ -232,7 +240,7 @@ def run_ticks(
     recording = tape.words.shape[0] > 0
     for _ in range(ticks):
         mj_step1(model, data)
-        read(plant, noise, qpos, qvel, inertia, inertia_at, contact, state, reading)
+        read(plant, noise, qpos, qvel, inertia, inertia_at, contact, centre, state, reading)
         push_tool(meter, tool, centre, state[S.twist], payload, applied)
         feel_wall(meter, reading)
         if recording:

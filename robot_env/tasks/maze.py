@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 TOOL_HEIGHT = FLOOR + TIP + LENGTH  # base frame [m], of the tool centre, held
 BOARD = np.array([*ORIGIN, TOOL_HEIGHT])  # the board's origin at the height of the tool
 
-SOFTEST, STIFFEST = 100.0, 1500.0  # [N/m], of the spring across, at action -1 and +1
+SOFTEST, STIFFEST = 100.0, 3000.0  # [N/m], of the spring across, at action -1 and +1
 REACH = 0.3  # [m], the board's side: scale of the reward and of what is seen of start and goal
 BONUS = 10.0  # [-], reward at the goal
 SEEN_FORCE, SEEN_MOMENT = 40.0, 2.0  # [N], [N m]
@@ -53,7 +53,7 @@ ACROSS = 0.0  # [-], the guide's stiffness action across its direction; along it
 
 
 class Maze(Task):
-    """See the module. Truth beyond success: way to go, share of it done, peak force, work."""
+    """See the module. Truth beyond success: way to go, share of it done, peak force, energy."""
 
     defaults: ClassVar[dict[str, Any]] = {
         "horizon": 150,
@@ -65,11 +65,12 @@ class Maze(Task):
         "layout": 1,
         "stiffness_action": True,
         "wall_stiffness": 1e5,
-        "force_limit": 40.0,
-        "energy_budget": 15.0,  # the guide puts in 12 J: it pays for damping all the way
+        "force_limit": 20.0,
+        "energy_budget": 25.0,  # the guide puts in 17 J: it pays for damping all the way
     }
     truth_names: ClassVar[tuple[str, ...]] = (
-        "success", "distance", "to_go", "completed", "force_peak", "work", "error_x", "error_y",
+        "success", "distance", "to_go", "completed", "force_peak", "work", "energy_active",
+        "error_x", "error_y",
     )  # fmt: skip
     contact_zone: ClassVar[Zone | None] = Zone(
         (ORIGIN[0] - 0.01, ORIGIN[1] - 0.01, 0.0),
@@ -127,7 +128,8 @@ class Maze(Task):
         completed = min(max(1.0 - to_go / self._whole, 0.0), 1.0)
         self._force_peak = max(self._force_peak, float(robot.state[S.force_peak]))
         done = distance < self.value("tolerance")
-        return pack(done, distance, to_go, completed, self._force_peak, robot.work, *error)
+        energy = (robot.work, robot.energy_active)
+        return pack(done, distance, to_go, completed, self._force_peak, *energy, *error)
 
     # ---- env side ---------------------------------------------------------------------------
 
