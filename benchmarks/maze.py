@@ -37,11 +37,11 @@ RESULTS = FOLDER / "maze.jsonl"
 STEPS = 20_000
 SEEDS = range(3)
 EPISODES = {1: 200, 2: 50, 3: 50}  # of each layout
-COLLISIONS = 10_000  # [windows] of 20 ms that the risk critic learns from
+COLLISIONS = 40_000  # [windows] of 20 ms that the risk critic learns from
 
 # what peers leave out of the chain; box and torque limits stay
 PEERS = ["leash", "speed", "keep_out", "contact", "reflex", "energy", "torque", "observer"]
-COST = ["--learner.cost-budget", "8", "--learner.cost-rate", "0.002"]
+COST = ["--learner.cost-budget", "10", "--learner.cost-rate", "0.001"]
 TRAINED: dict[str, list[str]] = {  # how each set of weights is trained
     "clip": ["--control.off", *PEERS],
     "aware": COST,

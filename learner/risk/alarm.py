@@ -71,7 +71,7 @@ def choose_threshold(risks: Sequence[np.ndarray], dt: float, config: RiskConfig)
     """
     peaks = np.sort([float(risk.max()) for risk in risks])
     rank = math.ceil((len(peaks) + 1) * (1.0 - config.false_alarm_episodes))
-    lowest = float(peaks[min(rank, len(peaks)) - 1])
+    lowest = float(peaks[min(rank, len(peaks)) - 1]) if rank > 0 else 0.0
     grid = np.linspace(lowest, max(lowest, float(peaks[-1])), _GRID)
     on = float(grid[-1])
     for candidate in grid[::-1]:  # from the safe side, as the rate need not fall evenly
