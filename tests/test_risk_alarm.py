@@ -84,3 +84,11 @@ def test_platt_puts_an_overconfident_critic_right():
     before, after = reliability(overconfident, CONFIG), reliability(corrected, CONFIG)
     assert scale > 0.0
     assert after["brier"] <= before["brier"]
+
+
+def test_a_share_of_one_promises_nothing_about_episodes():
+    risks = [np.full(1000, peak) for peak in (0.2, 0.4, 0.6)]
+    config = RiskConfig(false_alarms=1.0, false_alarm_episodes=1.0)
+    assert choose_threshold(risks, 0.001, config).on < 0.2
+    careful = RiskConfig(false_alarms=1.0, false_alarm_episodes=0.25)
+    assert choose_threshold(risks, 0.001, careful).on == pytest.approx(0.6, rel=1e-5)
