@@ -30,12 +30,13 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = (
     "validity", "settle", "request", "authority", "watchdog", "interpolate", "leash", "workspace",
-    "speed", "limits", "reflex", "gate", "impedance", "joints", "observer", "last_line", "chain",
+    "speed", "limits", "bias", "reflex", "gate", "impedance", "joints", "observer", "last_line",
+    "chain",
 )  # fmt: skip
 TESTS = (
     "test_numpy_chain.py", "test_requests.py", "test_authority.py", "test_target_limits.py",
-    "test_gate.py", "test_reflex.py", "test_stages.py", "test_limits.py", "test_chain.py",
-    "test_impedance.py", "test_watchdog.py", "test_passivity.py", "test_mujoco_robot.py",
+    "test_gate.py", "test_bias.py", "test_reflex.py", "test_stages.py", "test_limits.py",
+    "test_chain.py", "test_impedance.py", "test_watchdog.py", "test_passivity.py", "test_mujoco_robot.py",
 )  # fmt: skip
 BUDGET = 400.0  # [s], a test that takes longer has noticed
 
