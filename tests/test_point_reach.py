@@ -10,7 +10,7 @@ from learner.config import BaseConfig
 from learner.presets import preset
 
 BASE = BaseConfig(chunk=4, execute=4, hidden=(64, 64), max_steps=1500)
-SMALL = {"total_steps": 2000, "hidden": (64, 64), "batch": 64, "ensemble": 3, "discount": 0.95}
+SMALL = {"total_steps": 2000, "hidden": (64, 64), "batch": 128, "ensemble": 3, "discount": 0.95}
 
 
 @pytest.mark.slow
