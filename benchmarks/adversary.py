@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controllers.config import ControlConfig
-from controllers.kinematics import TORQUE_MAX
-from controllers.layout import S
 from controllers.robot import Request
+from robot_env.robots.meter import ME
 from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
 from robot_env.robots.panda import scene
 
@@ -95,8 +94,6 @@ def attack(robot: MujocoRobot, genes: np.ndarray, seed: int, seconds: float) -> 
     robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(seed))
     weights, rest = genes[: 4 * SEEN].reshape(4, SEEN), genes[4 * SEEN :]
     snapshot = robot.snapshot()
-    torque, held = 0, 0
-    last = robot.state[S.torque : S.torque + 7].copy()
     for k in range(round(seconds * 1000 / PERIOD)):
         phase = 2.0 * np.pi * (0.5 + 12.0 / (1.0 + np.exp(-rest[0]))) * k * PERIOD * 1e-3
         seen = np.concatenate(
@@ -114,11 +111,8 @@ def attack(robot: MujocoRobot, genes: np.ndarray, seed: int, seconds: float) -> 
         place = snapshot.position + reach * wish[:3]
         request = Request(snapshot.request_seq + 1, 0, place, DOWN, 0.0, stiffness, 0.01)
         snapshot = robot.run(request, PERIOD)
-        now = robot.state[S.torque : S.torque + 7]
-        torque += int((np.abs(now) > TORQUE_MAX + 1e-9).any())
-        held += int((np.abs(now - last) > PERIOD * 0.999 + 1e-9).any())
-        last = now.copy()
-    return Outcome(robot.energy_used, torque, held)
+    meter = robot.meter  # of the torque that acted: one that was sent and lost steps from nothing
+    return Outcome(robot.energy_used, int(meter[ME.torque_over]), int(meter[ME.rate_over]))
 
 
 def search(kind: Kind, generations: int, seed: int, seconds: float = 4.0) -> dict[str, Any]:
