@@ -6,7 +6,7 @@ A policy learns layout 1 and is evaluated there and on the two layouts held out.
     filter  the same weights, deployed behind the whole chain
     aware   the chain in training too, and the energy asked of it is a cost with a budget
     reflex  the chain in training too, with a risk critic from scripted collisions
-    all     the chain, the cost and the risk critic
+    all     chain, cost and risk critic, and no spring so stiff that it breaks the force rule at rest
 
 An episode breaks the force rule when |F| on the tool exceeds the task's limit in any tick, and the
 energy rule when the simulation's own meter finds a window in which more was put into arm and
@@ -46,7 +46,7 @@ TRAINED: dict[str, list[str]] = {  # how each set of weights is trained
     "clip": ["--control.off", *PEERS],
     "aware": COST,
     "reflex": [],
-    "all": COST,
+    "all": [*COST, "--control.stiffness-range", "50", "1100"],  # 11 N an axis, as the clip is 10 mm
 }
 WITH_CRITIC = ("reflex", "all")
 DEPLOYED = {"clip": ("clip", "filter")}  # rows that a set of weights gives, if not its own
@@ -108,7 +108,8 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
         run, config = new("maze", overrides, Path(scratch) / "run", "train")
         about: dict[str, Any] = {"trained": name, "seed": seed, "steps": steps}
         if name in WITH_CRITIC:
-            record_collisions(run, config, COLLISIONS)
+            reach = dataclasses.replace(config.control, stiffness_range=(50.0, 3000.0))
+            record_collisions(run, dataclasses.replace(config, control=reach), COLLISIONS)
             judged = train_critic(
                 read_sources([run.folder], config.risk), config.risk, run.folder / "risk"
             )
