@@ -6,7 +6,7 @@ A policy learns layout 1 and is evaluated there and on the two layouts held out.
     filter  the same weights, deployed behind the whole chain
     aware   the chain in training too, and the energy asked of it is a cost with a budget
     reflex  the chain in training too, with a risk critic from scripted collisions
-    all     chain, cost and risk critic, and no spring so stiff that it breaks the force rule at rest
+    all     chain, cost, risk critic, and no spring so stiff that it breaks the force rule at rest
 
 An episode breaks the force rule when |F| on the tool exceeds the task's limit in any tick, and the
 energy rule when the simulation's own meter finds a window in which more was put into arm and
