@@ -15,12 +15,12 @@ from backends import (
 )
 
 from controllers.config import ControlConfig
+from controllers.joint_limits import FR3
 from controllers.layout import S
 from controllers.robot import Fault, Mode
 from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
 from handrail.runs import create_run
 from robot_env.client import HostClient
-from robot_env.robots.arms import FR3
 from robot_env.robots.franka_check import check_library, guard
 from robot_env.robots.franka_config import FrankaConfig, check_against
 from robot_env.tasks import make
@@ -78,16 +78,19 @@ def test_lost_commands_leave_the_account_exact_too(mock):
 
 
 def test_a_joint_beyond_the_arms_own_range_is_a_fault():
-    q = np.array([0.0, -0.3, 0.0, -2.0, 0.0, FR3.q_low[5] + 0.002, 0.8])
+    q = np.array([0.0, -0.3, 0.0, -2.0, 0.0, FR3.low[5] + 0.002, 0.8])
     for rig in make_mock(q=q):
         rig.robot.begin()
         assert rig.robot.run(None, 5).fault == Fault.NONE
+        slipped = 0.0  # [rad]
 
-        def beyond(state):
-            state.q[5] -= 0.003
+        def slip(state):
+            nonlocal slipped
+            slipped += 0.003  # what a joint can do in a tick
+            state.q[5] -= slipped
 
-        rig.witness.falsify = beyond
-        snapshot = rig.robot.run(None, 5)
+        rig.witness.falsify = slip
+        snapshot = rig.robot.run(None, 40)
         assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, Fault.JOINT_LIMIT)
 
 

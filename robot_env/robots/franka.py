@@ -23,6 +23,7 @@ from controllers.robot import Fault, Mode, Request, Snapshot, Source
 from handrail.critic import empty_critic
 from handrail.errors import ConfigError, DeviceLost, Error
 from robot_env.recorder.record import begin_tick, end_tick, no_tape
+from robot_env.robots.arms import ARMS
 from robot_env.robots.base import make_snapshot, put_request, reach_pose
 from robot_env.robots.franka_check import guard
 from robot_env.robots.franka_config import FrankaConfig, check_against
@@ -35,7 +36,6 @@ _ECHOES = 8  # [ticks] of echoed torque that are kept, for the configured delay
 _MASS_EVERY = 8  # [ticks] between looks at the robot's mass matrix; the chain uses it as rarely
 _PICTURE_EVERY = 33  # [ticks] between updates of the scene that pictures are made of
 _ARRIVED = 0.004  # [m], a reset's motion ends this near to its goal
-_LIMIT = 0.02  # [rad] that a reset stays off the robot's joint limits
 _RATE = 0.999  # [N m] per tick; the robot aborts above 1
 _LEFT = (Mode.FAULT, Mode.SOFT_STOP, Mode.IDLE)  # a reset's motion doesn't go on in these
 
@@ -85,7 +85,7 @@ class FrankaRobot:
         self.simulated = world is not None
         self.has_gripper = hand is not None
         self.tool = config.tool
-        self.params = pack_params(control, control_hz, config.tool)
+        self.params = pack_params(control, control_hz, config.tool, ARMS[config.model].joints)
         self.period = int(self.params[P.period])  # [ticks] of a policy period
         self.episode = 0
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
@@ -190,14 +190,7 @@ class FrankaRobot:
         Raises:
             Error: No joint angles within the robot's limits reach the pose.
         """
-        q = reach_pose(self.params, position, quaternion, q0)
-        arm = self.link.arm
-        if not ((q >= arm.q_low + _LIMIT) & (q <= arm.q_high - _LIMIT)).all():
-            raise Error(
-                f"position {np.round(position, 3)} m needs joint angles {np.round(q, 2)} rad, "
-                f"outside of what an {arm.name} can do; move the goal"
-            )
-        return q
+        return reach_pose(self.params, position, quaternion, q0)
 
     def reset(
         self, q: np.ndarray, gripper_width: float, rng: np.random.Generator, grasp: bool = False
@@ -358,9 +351,6 @@ class FrankaRobot:
         reading[R.acted : R.acted + 7] = echoes[self.config.delay]
         if int(state[S.tick]) % _MASS_EVERY == 0:
             reading[R.mass : R.mass + 49] = self.link.mass()
-        q, arm = reading[R.q : R.q + 7], self.link.arm
-        if (q < arm.q_low).any() or (q > arm.q_high).any():  # the chain knows the Panda's range
-            state[S.mode], state[S.fault] = Mode.FAULT, Fault.JOINT_LIMIT
         begin_tick(self.tape, state)
         advance(self.params, state, reading, self._mailbox, self.critic, self._torque)
         end_tick(self.tape, state, reading, self._mailbox, self._torque)

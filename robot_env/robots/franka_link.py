@@ -161,7 +161,7 @@ class FrankaLink:
         if _mode(state) != "Idle":
             raise DeviceLost(f"the robot is in mode {_mode(state)}, not Idle; {REMEDY}")
         q = np.array(state.q)
-        if not ((q >= self.arm.q_low) & (q <= self.arm.q_high)).all():
+        if not ((q >= self.arm.joints.low) & (q <= self.arm.joints.high)).all():
             raise Error(f"joint angles {np.round(q, 3)} rad are outside of an {self.arm.name}'s")
         self._configure(state)
         self._check_rest()
