@@ -180,7 +180,7 @@ class HostCore:
         self.robot.heartbeat_age = math.inf
         snapshot = self.period(None, self.ticks)
         for _ in range(round(_SETTLE * self.task.spec.control_hz)):
-            if snapshot.mode in (Mode.SOFT_STOP, Mode.FAULT, Mode.IDLE):
+            if snapshot.mode >= Mode.SOFT_STOP or snapshot.mode == Mode.IDLE:
                 break
             snapshot = self.period(None, self.ticks)
         return self.period(None, self.ticks)  # the damping takes the last speed out

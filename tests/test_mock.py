@@ -95,27 +95,32 @@ def test_a_joint_beyond_the_arms_own_range_is_a_fault():
 
 
 @pytest.mark.parametrize(
-    ("cause", "undo", "fault"),
+    ("cause", "undo", "mode", "fault"),
     [
-        ("press_stop", "release_stop", Fault.USER_STOP),
-        ("guide", "guide", Fault.GUIDING),
-        ("reflex", "", Fault.ROBOT_REFLEX),
+        ("press_stop", "release_stop", Mode.USER_STOP, Fault.USER_STOP),
+        ("guide", "guide", Mode.GUIDING, Fault.GUIDING),
+        ("reflex", "", Mode.FAULT, Fault.ROBOT_REFLEX),
     ],
 )
-def test_what_the_robot_does_by_itself_is_a_fault_with_a_name(mock, cause, undo, fault):
+def test_what_the_robot_does_by_itself_is_a_state_with_a_name(mock, cause, undo, mode, fault):
     begin(mock)
     go(mock, START)
+    commands = mock.world.commands
     getattr(mock.world, cause)(*([True] if cause == "guide" else []))
     snapshot = go(mock, START)
-    assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, fault)
+    assert (snapshot.mode, snapshot.fault) == (mode, fault)
     if undo:
         with pytest.raises(DeviceLost, match=r"user stop is pressed|let go of its handles"):
             mock.robot.recover()
         getattr(mock.world, undo)(*([False] if undo == "guide" else []))
-    assert go(mock, START).fault == fault, "it is over only when a person says so"
+    snapshot = go(mock, START)
+    assert (snapshot.mode, snapshot.fault) == (mode, fault), "it is over when a person says so"
     with pytest.raises(DeviceLost, match=fault.name):
         begin(mock)
+    assert mock.world.commands == commands
     mock.robot.recover()
+    assert go(mock, START).mode == Mode.IDLE
+    assert mock.world.commands == commands
     begin(mock)
     assert go(mock, START).mode == Mode.FOLLOWING
 
@@ -125,7 +130,7 @@ def test_a_stalled_client_is_as_a_lost_packet_until_it_is_too_long():
         begin(rig)
         time.sleep(0.006)
         assert go(rig, START).fault == Fault.NONE
-        assert rig.robot.late >= 5
+        assert rig.robot.clock.late >= 5
         time.sleep(0.05)
         assert go(rig, START).fault == Fault.ROBOT_COMMUNICATION
 
