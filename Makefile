@@ -28,7 +28,7 @@ quick: install  ## Tests that take seconds only.
 	$(BIN)/python -m pytest -q -m "not slow and not long and not hardware and not ros and not franka" $(ARGS)
 
 test-franka: $(FRANKA_STAMP) $(SERVER_STAMP)  ## Run the real Franka client against a simulated robot.
-	timeout --kill-after=10 900 $(BIN)/python -m pytest -m franka tests/test_backends.py $(ARGS)
+	timeout --kill-after=10 1800 $(BIN)/python -m pytest -m franka tests/test_backends.py tests/test_reach_on_franka.py $(ARGS)
 
 lint: install  ## Linters and types only.
 	$(BIN)/ruff check .

@@ -9,7 +9,9 @@ import numpy as np
 
 from actor.config import Config, parse_config
 from controllers.config import ControlConfig
-from controllers.kinematics import Q_HIGH, Q_LOW, TOOL
+from controllers.joint_limits import PANDA, JointLimits
+from controllers.kinematics import TOOL
+from controllers.layout import PARAMS_SIZE, joint_limits
 from controllers.risk import FREE, PLACED, features_along
 from handrail.config import load_toml
 from handrail.errors import ConfigError
@@ -29,6 +31,7 @@ def episode_of(
     control: ControlConfig,
     config: RiskConfig,
     tool: tuple[float, ...] = TOOL,
+    joints: JointLimits = PANDA,
 ) -> Episode:
     """Return the episode of what was recorded, oldest tick first.
 
@@ -38,6 +41,7 @@ def episode_of(
         control: Table [control], of the same run.
         config: Table [risk]: what a violation is.
         tool: Tool centre in the hand's frame [m].
+        joints: Limits of the arm.
     """
     inputs = np.empty((len(part["tank"]), PLACED))
     features_along(
@@ -55,8 +59,8 @@ def episode_of(
     limits = Limits(
         config.force_limit,
         control.tank_min + config.tank_margin,
-        Q_LOW + config.joint_margin,
-        Q_HIGH - config.joint_margin,
+        joints.low + config.joint_margin,
+        joints.high - config.joint_margin,
     )
     bad = violations(
         limits,
@@ -165,4 +169,6 @@ def _read(source: Path, config: RiskConfig) -> Iterator[Episode]:
     for path in sorted((run.folder / "recordings").glob("*.mcap")):
         recording = Recording(path)
         if len(recording):
-            yield episode_of(parts_of_recording(recording), control, config)
+            params = recording.params
+            joints = joint_limits(params) if params.size == PARAMS_SIZE else PANDA
+            yield episode_of(parts_of_recording(recording), control, config, joints=joints)

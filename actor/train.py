@@ -74,11 +74,13 @@ class Supervisor:
             if role == "actor" and code == 0:
                 return True
             if code == BAD_INPUT:
-                raise ProcessFailed(self._last_words(role, "stopped"))
+                raise ProcessFailed(last_words(self._run, role, "stopped"))
             quick = time.monotonic() - child.started < QUICK_DEATH
             deaths = child.quick_deaths + 1 if quick else 0
             if deaths >= QUICK_DEATHS:
-                raise ProcessFailed(self._last_words(role, f"died {deaths} times at its start"))
+                raise ProcessFailed(
+                    last_words(self._run, role, f"died {deaths} times at its start")
+                )
             reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self._metrics.write("event", text=f"{role} died ({reason}), started again")
             self._children[role] = self._launch(role, deaths)
@@ -121,12 +123,20 @@ class Supervisor:
             )
         return Child(role, process, time.monotonic(), quick_deaths)
 
-    def _last_words(self, role: str, what: str) -> str:
-        path = self._run.log(role)
-        lines: deque[str] = deque(maxlen=1)
-        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as log:
-            lines.extend(line.strip() for line in log if line.strip())
-        return f"{role} {what}: {lines[-1] if lines else 'it said nothing'} (log: {path})"
+
+def last_words(run: Run, role: str, what: str) -> str:
+    """Return a line about a process that ended, with the last line that it logged.
+
+    Args:
+        run: Its run.
+        role: Its role.
+        what: Happened to it.
+    """
+    path = run.log(role)
+    lines: deque[str] = deque(maxlen=1)
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as log:
+        lines.extend(line.strip() for line in log if line.strip())
+    return f"{role} {what}: {lines[-1] if lines else 'it said nothing'} (log: {path})"
 
 
 def supervise(run: Run, supervisor: Supervisor, tick: Callable[[], None]) -> bool:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controllers.config import ControlConfig
+from controllers.joint_limits import PANDA, JointLimits
 from controllers.kinematics import (
-    DQ_MAX,
     FLANGE,
     HAND_ANGLE,
     LINKS,
-    Q_HIGH,
-    Q_LOW,
     READY,
     TOOL,
     TORQUE_MAX,
@@ -134,7 +132,21 @@ def risk(critic: Critic, features: np.ndarray) -> float:
     return float(1.0 / (1.0 + np.exp(-logits.max())))
 
 
-def tick(config: ControlConfig, memory: Memory, seen: Seen, critic: Critic, period: int):
+def top_speed(joints: JointLimits, q: np.ndarray, dq: np.ndarray) -> np.ndarray:
+    """Return how fast each joint may move where it is (7,) [rad/s]."""
+    left = np.maximum(np.where(dq > 0.0, joints.high - q, q - joints.low), 0.0)
+    near = np.maximum(np.sqrt(2.0 * joints.slowing * left) - joints.offset, 0.0)
+    return np.where(joints.slowing > 0.0, np.minimum(joints.speed, near), joints.speed)
+
+
+def tick(
+    config: ControlConfig,
+    memory: Memory,
+    seen: Seen,
+    critic: Critic,
+    period: int,
+    joints: JointLimits = PANDA,
+):
     """Return the torque of a tick (7,) and the risk; `memory` is changed.
 
     Args:
@@ -143,11 +155,13 @@ def tick(config: ControlConfig, memory: Memory, seen: Seen, critic: Critic, peri
         seen: Of this one.
         critic: Risk critic.
         period: Of the policy [ticks].
+        joints: Limits of the arm.
     """
     every = (seen.q, seen.dq, seen.acted, seen.held, seen.mass, seen.wrench)
     valid = all(np.isfinite(part).all() for part in every)
-    valid = valid and (np.abs(seen.q - memory.q) <= 1.5 * DQ_MAX * config.dt).all()
-    if not valid or not ((seen.q >= Q_LOW - 0.01) & (seen.q <= Q_HIGH + 0.01)).all():
+    valid = valid and (np.abs(seen.q - memory.q) <= 1.5 * joints.speed * config.dt).all()
+    inside = ((seen.q >= joints.low - 0.01) & (seen.q <= joints.high + 0.01)).all()
+    if not valid or not inside:
         raise ValueError("the state can't be trusted")
     position, rotation, jacobian = kinematics(seen.q)
     twist = jacobian @ seen.dq
@@ -163,12 +177,14 @@ def tick(config: ControlConfig, memory: Memory, seen: Seen, critic: Critic, peri
     null = config.posture_stiffness * (memory.posture - seen.q) - config.posture_damping * seen.dq
     null = np.clip(null, -config.posture_torque, config.posture_torque)
     wrench = memory.damping @ twist + memory.projector.T @ null
-    depth = np.minimum(seen.q - (Q_LOW + config.joint_margin), 0.0)
-    depth = depth + np.maximum(seen.q - (Q_HIGH - config.joint_margin), 0.0)
-    excess = np.maximum(np.abs(seen.dq) - config.speed_share * DQ_MAX, 0.0)
+    depth = np.minimum(seen.q - (joints.low + config.joint_margin), 0.0)
+    depth = depth + np.maximum(seen.q - (joints.high - config.joint_margin), 0.0)
+    top = top_speed(joints, seen.q, seen.dq)
+    excess = np.maximum(np.abs(seen.dq) - config.speed_share * top, 0.0)
     rest = null - config.joint_damping * seen.dq - jacobian.T @ wrench
-    rest = rest - config.joint_barrier * depth - config.speed_braking * excess * np.sign(seen.dq)
-    barriers = 0.5 * config.joint_barrier * float(depth @ depth)
+    stiff = max(config.joint_barrier, joints.barrier)
+    rest = rest - stiff * depth - config.speed_braking * excess * np.sign(seen.dq)
+    barriers = 0.5 * stiff * float(depth @ depth)
 
     phi = rotation_vector(memory.rotation @ rotation.T)
     _, pull = spring(config, memory.stiffness, memory.position - position, phi)

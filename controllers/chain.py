@@ -161,9 +161,9 @@ def _tick(
     torque: np.ndarray,
 ) -> None:
     fault = judge_state(params, state, reading)
-    if fault != 0 and int(state[S.mode]) != FAULT:
+    if fault != 0 and int(state[S.mode]) < FAULT:
         state[S.mode], state[S.fault] = FAULT, fault
-    if int(state[S.mode]) == FAULT or int(state[S.mode]) == IDLE:
+    if int(state[S.mode]) >= FAULT or int(state[S.mode]) == IDLE:
         _let_go(params, state, reading, torque)
         return
 

@@ -19,9 +19,8 @@ import math
 
 import numpy as np
 
-from controllers.joints import barrier, brake
+from controllers.joints import barrier, brake, top_speed
 from controllers.kernel import kernel
-from controllers.kinematics import Q_HIGH, Q_LOW
 from controllers.layout import P, R, S
 from controllers.rotation import between
 from controllers.symmetric import eigen
@@ -217,12 +216,15 @@ def rest_torque(
             total -= jacobian[c, i] * wrench[c]
         push, energy = barrier(
             reading[R.q + i],
-            Q_LOW[i],
-            Q_HIGH[i],
+            params[P.q_low + i],
+            params[P.q_high + i],
             params[P.joint_margin],
             params[P.joint_barrier],
         )
-        total += push + brake(reading[R.dq + i], i, params[P.speed_share], params[P.speed_braking])
+        top = top_speed(params, i, reading[R.q + i], reading[R.dq + i])
+        total += push + brake(
+            reading[R.dq + i], top, params[P.speed_share], params[P.speed_braking]
+        )
         potential += energy
         out[i] = total
     return potential

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from controllers.kernel import kernel
-from controllers.kinematics import DQ_MAX
+from controllers.layout import P
 
 
 @kernel
@@ -30,9 +32,34 @@ def barrier(
 
 
 @kernel
-def brake(dq: float, joint: int, share: float, damping: float) -> float:
-    """Return the torque that opposes a joint faster than a share of its limit [N m]."""
-    excess = abs(dq) - share * DQ_MAX[joint]
+def top_speed(params: np.ndarray, joint: int, q: float, dq: float) -> float:
+    """Return how fast a joint may move where it is, the way it moves [rad/s].
+
+    Args:
+        params: Packed, see `layout.P`.
+        joint: Number of the joint, from 0.
+        q: Its angle [rad].
+        dq: Its speed, for the direction [rad/s].
+    """
+    top, slowing = params[P.dq_max + joint], params[P.ddq_slowing + joint]
+    if slowing > 0.0:
+        left = params[P.q_high + joint] - q if dq > 0.0 else q - params[P.q_low + joint]
+        near = math.sqrt(2.0 * slowing * max(left, 0.0)) - params[P.dq_offset + joint]
+        top = min(top, max(near, 0.0))
+    return top
+
+
+@kernel
+def brake(dq: float, top: float, share: float, damping: float) -> float:
+    """Return the torque that opposes a joint faster than a share of its limit [N m].
+
+    Args:
+        dq: Joint velocity [rad/s].
+        top: Its limit [rad/s].
+        share: Of the limit where braking begins [-].
+        damping: On the excess [N m s/rad].
+    """
+    excess = abs(dq) - share * top
     if excess <= 0.0:
         return 0.0
     return -math.copysign(damping * excess, dq)

@@ -111,7 +111,14 @@ def pose_of(q: np.ndarray, tool: tuple[float, float, float] = TOOL) -> np.ndarra
 
 
 @kernel
-def inverse(q: np.ndarray, tool: np.ndarray, goal: np.ndarray, rest: np.ndarray) -> float:
+def inverse(
+    q: np.ndarray,
+    tool: np.ndarray,
+    goal: np.ndarray,
+    rest: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> float:
     """Move joint angles until the tool is at the goal; return what error is left.
 
     Damped least squares with a pull toward `rest` in the null space, kept 0.05 rad off the limits.
@@ -121,6 +128,8 @@ def inverse(q: np.ndarray, tool: np.ndarray, goal: np.ndarray, rest: np.ndarray)
         tool: Tool centre in the hand's frame, shape (3,) [m].
         goal: Pose, shape (7,): position [m], quaternion xyzw.
         rest: Preferred joint angles, shape (7,) [rad].
+        low: Least joint angles of the arm, shape (7,) [rad].
+        high: Largest ones, shape (7,) [rad].
 
     Returns:
         Norm of the position error [m] plus norm of the rotation error [rad].
@@ -150,5 +159,5 @@ def inverse(q: np.ndarray, tool: np.ndarray, goal: np.ndarray, rest: np.ndarray)
         if largest > 0.3:
             change *= 0.3 / largest
         for i in range(7):
-            q[i] = min(max(q[i] + change[i], Q_LOW[i] + 0.05), Q_HIGH[i] - 0.05)
+            q[i] = min(max(q[i] + change[i], low[i] + 0.05), high[i] - 0.05)
     return left

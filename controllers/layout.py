@@ -12,13 +12,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from controllers.config import MAX_BOXES, STAGES, ControlConfig
+from controllers.joint_limits import PANDA, JointLimits
 from controllers.kinematics import TOOL
 
 N = TypeVar("N", bound=tuple)
 
 
 class Params(NamedTuple):
-    """Offsets into `params`; meaning and units as in `ControlConfig`."""
+    """Offsets into `params`; meaning and units as in `ControlConfig`, unless one is given."""
 
     stiffness: int
     box_low: int
@@ -30,6 +31,11 @@ class Params(NamedTuple):
     damping_ratio_range: int
     keep_out: int  # (8 * 6,) boxes
     tool: int  # tool centre in the hand's frame [m]
+    q_low: int  # (7,) of the arm, as the next four: see `JointLimits` [rad]
+    q_high: int  # (7,) [rad]
+    dq_max: int  # (7,) [rad/s]
+    ddq_slowing: int  # (7,) [rad/s^2]
+    dq_offset: int  # (7,) [rad/s]
     boxes: int  # how many boxes there are
     on: int  # (9,) 1 for each stage of `config.STAGES` that is on, else 0
     period: int  # [ticks] of a policy period
@@ -202,6 +208,11 @@ P, PARAMS_SIZE = _offsets(
     damping_ratio_range=2,
     keep_out=6 * MAX_BOXES,
     tool=3,
+    q_low=7,
+    q_high=7,
+    dq_max=7,
+    ddq_slowing=7,
+    dq_offset=7,
     on=len(STAGES),
 )
 S, STATE_SIZE = _offsets(
@@ -228,9 +239,21 @@ M, MAILBOX_SIZE = _offsets(Mailbox, pose=7, stiffness=4)
 
 ON = On(*(P.on + i for i in range(len(STAGES))))
 
+_OF_ARM = ("q_low", "q_high", "dq_max", "ddq_slowing", "dq_offset")  # as in `JointLimits`
+
+
+def joint_limits(params: np.ndarray) -> JointLimits:
+    """Return the arm's limits that the chain's parameters hold."""
+    starts = [getattr(P, name) for name in _OF_ARM]
+    arrays = [params[start : start + 7].copy() for start in starts]
+    return JointLimits(*arrays, barrier=float(params[P.joint_barrier]))
+
 
 def pack_params(
-    config: ControlConfig, control_hz: float, tool: tuple[float, float, float] = TOOL
+    config: ControlConfig,
+    control_hz: float,
+    tool: tuple[float, float, float] = TOOL,
+    joints: JointLimits = PANDA,
 ) -> np.ndarray:
     """Return the chain's fixed parameters, shape (PARAMS_SIZE,).
 
@@ -238,11 +261,17 @@ def pack_params(
         config: Table [control].
         control_hz: Policy steps per second [Hz].
         tool: Tool centre in the hand's frame [m].
+        joints: Limits of the arm's model.
     """
+    of_arm = dict(zip(_OF_ARM, joints[:5], strict=True))
     params = np.zeros(PARAMS_SIZE)
     for name, start in P._asdict().items():
         if name == "tool":
             value = tool
+        elif name in of_arm:
+            value = tuple(of_arm[name])
+        elif name == "joint_barrier":
+            value = max(config.joint_barrier, joints.barrier)
         elif name == "period":
             value = max(1, round(1.0 / (control_hz * config.dt)))
         elif name == "keep_out":

@@ -33,6 +33,9 @@ class Mode(IntEnum):
     HUMAN = 3  # a person has authority
     SOFT_STOP = 4  # stiffness ramped down, damped; left only by `rearm`
     FAULT = 5  # the state can't be trusted; torque ramped to zero; left only by a reset
+    # the robot has the arm: no torque is sent; left only by `recover`, once the person let go
+    USER_STOP = 6  # its stop button was pressed
+    GUIDING = 7  # a person moves it by its handles
 
 
 class Fault(IntEnum):
@@ -55,6 +58,18 @@ class Fault(IntEnum):
     USER_STOP = 22  # its stop button is pressed
     GUIDING = 23  # a person moves it by its handles
     ROBOT_LOST = 24  # the connection is gone
+
+
+_HELD = {Fault.NONE: Mode.IDLE, Fault.USER_STOP: Mode.USER_STOP, Fault.GUIDING: Mode.GUIDING}
+
+
+def held_mode(fault: Fault) -> Mode:
+    """Return the mode of an arm that its robot holds by itself.
+
+    Args:
+        fault: Why, or none.
+    """
+    return _HELD.get(fault, Mode.FAULT)
 
 
 class Request(NamedTuple):

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from controllers.kernel import kernel
-from controllers.kinematics import DQ_MAX, Q_HIGH, Q_LOW
 from controllers.layout import READING_SIZE, P, R, S
 from controllers.robot import Fault
 
@@ -29,9 +28,10 @@ def judge_state(params: np.ndarray, state: np.ndarray, reading: np.ndarray) -> i
         if not math.isfinite(reading[i]):
             return NOT_FINITE
     for i in range(7):
-        reach = 1.5 * DQ_MAX[i] * params[P.dt] * reading[R.elapsed]
+        reach = 1.5 * params[P.dq_max + i] * params[P.dt] * reading[R.elapsed]
         if abs(reading[R.q + i] - state[S.q + i]) > reach:
             return JUMP
-        if not Q_LOW[i] - BEYOND <= reading[R.q + i] <= Q_HIGH[i] + BEYOND:
+        low, high = params[P.q_low + i] - BEYOND, params[P.q_high + i] + BEYOND
+        if not low <= reading[R.q + i] <= high:
             return JOINT
     return 0

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 from controllers.config import ControlConfig
 from handrail.config import from_dict, load_toml
@@ -20,7 +21,7 @@ from robot_env.client import HostClient
 from robot_env.door import Door
 from robot_env.host import HostCore, with_zone
 from robot_env.live import LiveServer
-from robot_env.realtime import HostConfig
+from robot_env.realtime import HostConfig, RobotName
 from robot_env.recorder.recorder import Recorder, describe
 from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.mujoco import MujocoConfig
@@ -121,8 +122,9 @@ def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
             f"run folder {run.folder} was made for task {run.task!r} with hash {run.task_hash}, "
             f"its config.toml now gives {task.spec.hash}; put the config back, or begin a new run"
         )
-    if options.mock:
-        config = dataclasses.replace(config, robot="mock")
+    robot_name = "mock" if options.mock else options.robot
+    if robot_name is not None:
+        config = dataclasses.replace(config, robot=robot_name)
     control = from_dict(ControlConfig, tables.get("control", {}), "control")
     control = with_zone(control, task.contact_zone)
     robot = None
@@ -158,9 +160,14 @@ def _parser() -> argparse.ArgumentParser:
         "--readonly", action="store_true", help="serve the state, follow no request"
     )
     parser.add_argument(
+        "--robot",
+        choices=get_args(RobotName),
+        help="drive this one instead of the config's [host] robot",
+    )
+    parser.add_argument(
         "--mock",
         action="store_true",
-        help="drive a simulated Franka through the real one's interface, in real time",
+        help="the same as --robot mock: a simulated Franka through the real one's interface",
     )
     parser.add_argument(
         "--recover",

@@ -150,9 +150,14 @@ class HostCore:
         return self._finish(self.robot.run(request, ticks))
 
     def truth(self) -> np.ndarray:
-        """Return what really is (16,); zeros on a real robot, and before the first episode."""
-        known = self.robot.simulated and self.robot.episode > 0
-        return self.task.truth(self.robot) if known else np.zeros(TRUTH_SIZE)
+        """Return what really is (16,); zeros before the first episode.
+
+        On a real robot zeros too, unless the task's truth can be measured there.
+        """
+        known = self.robot.simulated or self.task.measurable
+        if not known or self.robot.episode == 0:
+            return np.zeros(TRUTH_SIZE)
+        return self.task.truth(self.robot)
 
     def recover(self) -> None:
         """Leave a fault of the robot, because a person asked for it; nothing moves by that.
@@ -176,7 +181,7 @@ class HostCore:
         self.robot.heartbeat_age = math.inf
         snapshot = self.period(None, self.ticks)
         for _ in range(round(_SETTLE * self.task.spec.control_hz)):
-            if snapshot.mode in (Mode.SOFT_STOP, Mode.FAULT, Mode.IDLE):
+            if snapshot.mode >= Mode.SOFT_STOP or snapshot.mode == Mode.IDLE:
                 break
             snapshot = self.period(None, self.ticks)
         return self.period(None, self.ticks)  # the damping takes the last speed out

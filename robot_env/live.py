@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import queue
 import select
 import socket
 import sys
@@ -16,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from controllers.robot import Fault, Mode, Request, Snapshot
+from controllers.robot import Fault, Mode, Request
 from handrail.errors import DeviceLost, Error, ProtocolMismatch
 from robot_env import doorbell
+from robot_env.aside import Aside
 from robot_env.door import Door, Session
 from robot_env.host import HostCore
+from robot_env.period_sums import PeriodSums
 from robot_env.realtime import HostConfig, Metronome, claim_rights
 from robot_env.robots.base import Clock
-from robot_env.serve import answer, critic_of, handed_over, parse_request, picture_size
+from robot_env.serve import answer, critic_of, handed_over, parse_request
 
 log = logging.getLogger("host")
 
@@ -58,7 +58,7 @@ class LiveServer:
         self._truth = np.zeros(16)
         self._late = 0  # late ticks before this episode
         self._sums = PeriodSums()
-        self._aside = _Aside(core)
+        self._aside = Aside(core)
 
     def run(self) -> None:
         """Tick until a signal comes; the arm is at rest when this returns."""
@@ -206,123 +206,3 @@ class LiveServer:
         self._poller.unregister(self._session.conn)
         self._session.close()
         self._session = None
-
-
-class PeriodSums:
-    """Sums and peaks since the last request, while ticks run one by one."""
-
-    def __init__(self) -> None:
-        self._sums = dict.fromkeys(_SUMMED, 0.0)
-        self._peaks = dict.fromkeys(_PEAKS, 0.0)
-        self._square, self._ticks = 0.0, 0
-
-    def add(self, snapshot: Snapshot, ticks: int, begin: bool) -> None:
-        """Add some ticks' values, and put the period's so far into their snapshot.
-
-        Args:
-            snapshot: Of these ticks alone; changed in place.
-            ticks: How many.
-            begin: Whether a period begins with them.
-        """
-        if begin:
-            self.__init__()
-        for name in _SUMMED:
-            self._sums[name] += getattr(snapshot, name)
-            setattr(snapshot, name, self._sums[name])
-        for name in _PEAKS:
-            self._peaks[name] = max(self._peaks[name], getattr(snapshot, name))
-            setattr(snapshot, name, self._peaks[name])
-        self._square += ticks * snapshot.force_rms**2
-        self._ticks += ticks
-        snapshot.force_rms = math.sqrt(self._square / self._ticks)
-
-
-_SUMMED = ("gated_ticks", "clipped_ticks", "leashed_ticks", "energy_injected", "energy_refused")
-_PEAKS = ("force_peak", "speed_peak")
-
-
-class _Aside:
-    """A thread for what takes longer than a tick: pictures and files, from copies of the state."""
-
-    def __init__(self, core: HostCore) -> None:
-        self._core = core
-        self._mirror: Any = None
-        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
-        self._thread.start()
-
-    def do(self, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
-        """Answer a message later, from the state as it is now."""
-        if kind == doorbell.DUMP:
-            self._work.put(
-                lambda: self._answer(session, lambda: session.done(_path(self._core.dump())))
-            )
-            return
-        picture = picture_size(payload) if kind == doorbell.RENDER else None
-        cameras = self._cameras()
-        if picture is None:
-            self._work.put(lambda: self._answer(session, lambda: _show(session, cameras.images())))
-        else:
-            self._work.put(
-                lambda: self._answer(
-                    session, lambda: session.send_picture(cameras.render(*picture))
-                )
-            )
-
-    def load_critic(self, session: Session, array: np.ndarray) -> None:
-        """Check a risk critic and take it, and answer; the loop switches to it between ticks."""
-
-        def load() -> None:
-            session.done({"version": self._core.load_critic(array)})
-
-        self._work.put(lambda: self._answer(session, load))
-
-    def open_cameras(self) -> None:
-        """Open what pictures need, and wait: it holds the interpreter's lock for many ticks."""
-        cameras, done = self._cameras(), threading.Event()
-        self._work.put(cameras.images)
-        self._work.put(done.set)
-        done.wait(30.0)
-
-    def record(self, why: str) -> None:
-        """Write a recording of the last seconds."""
-        self._work.put(lambda: self._core.try_dump(why))
-
-    def _cameras(self) -> Any:
-        # not at the top: robot_env.robots chooses the GL backend before mujoco is imported
-        from mujoco import MjData, mj_copyData  # pyright: ignore[reportAttributeAccessIssue]
-
-        model, data = self._core.robot.model, self._core.robot.data
-        if self._mirror is None:
-            self._mirror = MjData(model)
-        mj_copyData(self._mirror, model, data)
-        return self._core.cameras(self._mirror)
-
-    def close(self) -> None:
-        """Finish what was begun."""
-        self._work.put(None)
-        self._thread.join(timeout=10.0)
-
-    def _run(self) -> None:
-        while (job := self._work.get()) is not None:
-            try:
-                job()
-            except Error as error:
-                log.error("%s", error)
-        self._core.close()
-
-    def _answer(self, session: Session, job: Callable[[], None]) -> None:
-        with contextlib.suppress(DeviceLost):  # the client is gone; the loop sees that too
-            try:
-                job()
-            except Error as error:
-                session.refuse(error)
-
-
-def _path(path: Any) -> dict[str, str]:
-    return {"path": str(path)}
-
-
-def _show(session: Session, images: dict[str, Any]) -> None:
-    session.publish_images(images)
-    session.done()

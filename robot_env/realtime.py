@@ -20,11 +20,14 @@ _LONGEST_LAG = 100  # [ticks] caught up at once; a longer stall is counted and l
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+RobotName = Literal["mujoco", "mock", "franka"]  # mock: a Franka's interface, simulated
+
+
 @dataclass(frozen=True)
 class HostConfig:
     """How the host process runs: table `[host]`."""
 
-    robot: Literal["mujoco", "mock", "franka"] = "mujoco"  # mock: a Franka's interface, simulated
+    robot: RobotName = "mujoco"
     realtime: bool = False  # own 1 kHz clock instead of waiting for the actor
     request_deadline: float = 60.0  # [s], lockstep: wait for the next request of an episode
     priority: int = 80  # [-], SCHED_FIFO priority in real time, 0 leaves the class alone

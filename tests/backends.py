@@ -23,7 +23,7 @@ from robot_env.robots.fake_franka import FakeLibrary
 from robot_env.robots.fake_world import World
 from robot_env.robots.franka import FrankaRobot
 from robot_env.robots.franka_config import FrankaConfig
-from robot_env.robots.franka_link import load_library
+from robot_env.robots.franka_connect import load_library
 from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
 from robot_env.robots.panda import bare_arm, scene
 from robot_env.tasks.base import DOWN, HOME

@@ -24,7 +24,7 @@ from controllers.config import ControlConfig
 from controllers.layout import S
 from controllers.robot import Fault, Mode
 from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
-from robot_env.robots import franka
+from robot_env.robots import franka_tick
 from robot_env.robots.franka import FrankaRobot
 from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.plant import TRACE
@@ -140,7 +140,7 @@ def test_the_external_force_is_the_environments_on_the_tool(rig):
 def test_lost_states_are_survived_and_the_energy_account_stays_exact(rig, count):
     begin(rig)
     snapshot = go(rig, START)
-    first, work, late = len(rig.witness.states), rig.robot.state[S.work], rig.robot.late
+    first, work, late = len(rig.witness.states), rig.robot.state[S.work], rig.robot.clock.late
     metered = rig.world.work if rig.world else None
     for n in range(4):
         rig.robot.run(None, 20)
@@ -148,7 +148,7 @@ def test_lost_states_are_survived_and_the_energy_account_stays_exact(rig, count)
         snapshot = go(rig, START + np.array([0.0, 0.005 * (-1.0) ** n, 0.0]), 80)
     assert snapshot.fault == Fault.NONE
     assert snapshot.mode == Mode.FOLLOWING
-    assert rig.robot.late - late >= 4 * count
+    assert rig.robot.clock.late - late >= 4 * count
     states = rig.witness.states[first - 1 :]
     moved = np.diff([q for q, _ in states], axis=0)
     acted = np.array([echo for _, echo in states[1:]])
@@ -187,7 +187,7 @@ def test_nonsense_from_the_controller_is_never_sent(rig, monkeypatch):
     def nonsense(params, state, reading, mailbox, critic, torque):
         torque[:] = rng.choice([np.nan, np.inf, -np.inf, 1e6, -1e6, 0.5], 7)
 
-    monkeypatch.setattr(franka, "advance", nonsense)
+    monkeypatch.setattr(franka_tick, "advance", nonsense)
     rig.robot.run(None, 12)
     monkeypatch.undo()
     commands = rig.witness.commands[first:]
@@ -215,6 +215,50 @@ def test_a_state_that_is_not_finite_stops_the_robot_by_its_own_stop(rig):
     rig.robot.recover()
     begin(rig)
     assert go(rig, START).mode == Mode.FOLLOWING
+
+
+@each_franka
+def test_an_idle_arm_gets_no_torque_whatever_is_asked(rig):
+    told = len(rig.witness.told)
+    go(rig, START)
+    snapshot = go(rig, START + np.array([0.0, 0.05, 0.0]))
+    assert (snapshot.mode, snapshot.fault) == (Mode.IDLE, Fault.NONE)
+    assert not rig.witness.commands
+    assert "start_torque_control" not in rig.witness.told[told:]
+    assert begin(rig).mode == Mode.HOLDING
+    rig.robot.end()
+    commands = len(rig.witness.commands)
+    assert go(rig, START).mode == Mode.IDLE
+    assert len(rig.witness.commands) == commands
+
+
+@each_franka
+@pytest.mark.parametrize(
+    ("name", "mode", "fault", "words"),
+    [
+        ("UserStopped", Mode.USER_STOP, Fault.USER_STOP, "user stop is pressed"),
+        ("Guiding", Mode.GUIDING, Fault.GUIDING, "let go of its handles"),
+    ],
+)
+def test_user_stop_and_guiding_are_states_in_which_nothing_is_sent(rig, name, mode, fault, words):
+    def held(state):
+        state.robot_mode = getattr(rig.witness.RobotMode, name)
+
+    rig.witness.falsify = held
+    snapshot = go(rig, START)
+    assert (snapshot.mode, snapshot.fault) == (mode, fault)
+    with pytest.raises(DeviceLost, match=f"{fault.name}.*person"):
+        begin(rig)
+    with pytest.raises(DeviceLost, match=words):
+        rig.robot.recover()
+    assert go(rig, START).mode == mode
+    assert not rig.witness.commands
+    assert "automatic_error_recovery" not in rig.witness.told
+    rig.witness.falsify = lambda state: None
+    rig.robot.recover()
+    assert go(rig, START).mode == Mode.IDLE
+    assert not rig.witness.commands, "recovery must not move the arm"
+    assert begin(rig).mode == Mode.HOLDING
 
 
 @each_franka
@@ -261,9 +305,9 @@ def test_a_read_only_host_never_commands(rig):
 def test_the_load_stays_as_it_is_while_the_controller_runs(rig):
     begin(rig)
     with pytest.raises(ProtocolMismatch, match="while the controller runs"):
-        rig.robot.set_load(1.0, np.zeros(3), np.zeros((3, 3)))
+        rig.robot.link.set_load(1.0, np.zeros(3), np.zeros((3, 3)))
     rig.robot.end()
-    rig.robot.set_load(0.5, np.array([0.0, 0.0, 0.05]), 1e-3 * np.eye(3))
+    rig.robot.link.set_load(0.5, np.array([0.0, 0.0, 0.05]), 1e-3 * np.eye(3))
 
 
 @each_franka

@@ -65,6 +65,6 @@ def test_log_undoes_exp_and_does_not_care_about_the_quaternions_sign(v):
 def test_inverse_kinematics_reaches_the_workspace_within_the_limits(x, y, z, yaw):
     goal = np.array([x, y, z, np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0])
     q = READY.copy()
-    assert inverse(q, np.array(TOOL), goal, READY) < 1e-6
+    assert inverse(q, np.array(TOOL), goal, READY, Q_LOW, Q_HIGH) < 1e-6
     assert pose_of(q)[:3] == pytest.approx(goal[:3], abs=1e-6)
     assert ((q > Q_LOW) & (q < Q_HIGH)).all()

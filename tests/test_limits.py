@@ -95,7 +95,7 @@ def test_barriers_push_inward_only_and_are_the_gradient_of_their_potential():
 def test_brakes_act_only_on_joints_near_their_speed_limit_and_only_against_motion():
     for joint in range(7):
         for dq in np.linspace(-1.2, 1.2, 49) * DQ_MAX[joint]:
-            torque = brake(dq, joint, CONFIG.speed_share, CONFIG.speed_braking)
+            torque = brake(dq, DQ_MAX[joint], CONFIG.speed_share, CONFIG.speed_braking)
             assert torque * dq <= 0.0
             assert (torque == 0.0) == (abs(dq) <= CONFIG.speed_share * DQ_MAX[joint])
 

@@ -15,12 +15,12 @@ from backends import (
 )
 
 from controllers.config import ControlConfig
+from controllers.joint_limits import FR3
 from controllers.layout import S
 from controllers.robot import Fault, Mode
 from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
 from handrail.runs import create_run
 from robot_env.client import HostClient
-from robot_env.robots.arms import FR3
 from robot_env.robots.franka_check import check_library, guard
 from robot_env.robots.franka_config import FrankaConfig, check_against
 from robot_env.tasks import make
@@ -78,41 +78,49 @@ def test_lost_commands_leave_the_account_exact_too(mock):
 
 
 def test_a_joint_beyond_the_arms_own_range_is_a_fault():
-    q = np.array([0.0, -0.3, 0.0, -2.0, 0.0, FR3.q_low[5] + 0.002, 0.8])
+    q = np.array([0.0, -0.3, 0.0, -2.0, 0.0, FR3.low[5] + 0.002, 0.8])
     for rig in make_mock(q=q):
         rig.robot.begin()
         assert rig.robot.run(None, 5).fault == Fault.NONE
+        slipped = 0.0  # [rad]
 
-        def beyond(state):
-            state.q[5] -= 0.003
+        def slip(state):
+            nonlocal slipped
+            slipped += 0.003  # what a joint can do in a tick
+            state.q[5] -= slipped
 
-        rig.witness.falsify = beyond
-        snapshot = rig.robot.run(None, 5)
+        rig.witness.falsify = slip
+        snapshot = rig.robot.run(None, 40)
         assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, Fault.JOINT_LIMIT)
 
 
 @pytest.mark.parametrize(
-    ("cause", "undo", "fault"),
+    ("cause", "undo", "mode", "fault"),
     [
-        ("press_stop", "release_stop", Fault.USER_STOP),
-        ("guide", "guide", Fault.GUIDING),
-        ("reflex", "", Fault.ROBOT_REFLEX),
+        ("press_stop", "release_stop", Mode.USER_STOP, Fault.USER_STOP),
+        ("guide", "guide", Mode.GUIDING, Fault.GUIDING),
+        ("reflex", "", Mode.FAULT, Fault.ROBOT_REFLEX),
     ],
 )
-def test_what_the_robot_does_by_itself_is_a_fault_with_a_name(mock, cause, undo, fault):
+def test_what_the_robot_does_by_itself_is_a_state_with_a_name(mock, cause, undo, mode, fault):
     begin(mock)
     go(mock, START)
+    commands = mock.world.commands
     getattr(mock.world, cause)(*([True] if cause == "guide" else []))
     snapshot = go(mock, START)
-    assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, fault)
+    assert (snapshot.mode, snapshot.fault) == (mode, fault)
     if undo:
         with pytest.raises(DeviceLost, match=r"user stop is pressed|let go of its handles"):
             mock.robot.recover()
         getattr(mock.world, undo)(*([False] if undo == "guide" else []))
-    assert go(mock, START).fault == fault, "it is over only when a person says so"
+    snapshot = go(mock, START)
+    assert (snapshot.mode, snapshot.fault) == (mode, fault), "it is over when a person says so"
     with pytest.raises(DeviceLost, match=fault.name):
         begin(mock)
+    assert mock.world.commands == commands
     mock.robot.recover()
+    assert go(mock, START).mode == Mode.IDLE
+    assert mock.world.commands == commands
     begin(mock)
     assert go(mock, START).mode == Mode.FOLLOWING
 
@@ -122,7 +130,7 @@ def test_a_stalled_client_is_as_a_lost_packet_until_it_is_too_long():
         begin(rig)
         time.sleep(0.006)
         assert go(rig, START).fault == Fault.NONE
-        assert rig.robot.late >= 5
+        assert rig.robot.clock.late >= 5
         time.sleep(0.05)
         assert go(rig, START).fault == Fault.ROBOT_COMMUNICATION
 

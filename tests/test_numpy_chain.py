@@ -10,6 +10,7 @@ from numpy_chain import Memory, Seen, kinematics, tick
 
 from controllers.chain import advance, initial_state
 from controllers.config import ControlConfig
+from controllers.joint_limits import FR3, PANDA
 from controllers.kinematics import READY, pose_of
 from controllers.layout import READING_SIZE, M, S, empty_mailbox, pack_params
 from controllers.rotation import conjugate, multiply
@@ -29,15 +30,21 @@ def critic_of(rng: np.random.Generator, hidden: int = 16) -> Critic:
     return Critic(1, mean, rate, layers, 1.0, 0.9)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_both_chains_give_the_same_torques(seed):
+NEAR = np.array([*READY[:5], FR3.low[5] + 0.095, READY[6]])  # where an FR3's barrier acts
+
+
+@pytest.mark.parametrize(
+    ("seed", "joints", "where", "around"),
+    [*((n, PANDA, READY, 0.02) for n in range(4)), (4, FR3, NEAR, 0.001)],
+)
+def test_both_chains_give_the_same_torques(seed, joints, where, around):
     rng = np.random.default_rng(seed)
-    config, period = ControlConfig(tank_start=50.0, tank_max=100.0), 100
-    params, critic = pack_params(config, 10.0), critic_of(rng)
+    config, period = ControlConfig(tank_start=50.0, tank_max=100.0, cone=3.1), 100
+    params, critic = pack_params(config, 10.0, joints=joints), critic_of(rng)
     packed = pack_critic(critic)
     half = rng.standard_normal((7, 7))
     mass = np.diag([2.0, 2.0, 1.5, 1.5, 0.4, 0.4, 0.2]) + 0.01 * half @ half.T
-    begin = READY + rng.uniform(-0.02, 0.02, 7)
+    begin = where + rng.uniform(-around, around, 7)
     state, mailbox = initial_state(params, begin), empty_mailbox()
     position, rotation, _ = kinematics(begin)
     stiffness = np.array([*config.stiffness, config.rotational_stiffness])
@@ -59,7 +66,7 @@ def test_both_chains_give_the_same_torques(seed):
         seen = Seen(q.copy(), dq, acted, held, mass, force)
         reading[:] = np.concatenate([q, dq, acted, held, mass.ravel(), force, [1.0]])
         advance(params, state, reading, mailbox, packed, torque)
-        expected, danger = tick(config, memory, seen, critic, period)
+        expected, danger = tick(config, memory, seen, critic, period, joints)
         np.testing.assert_allclose(torque, expected, atol=1e-8, err_msg=f"tick {k}")
         assert state[S.tank] == pytest.approx(memory.tank, abs=1e-9)
         assert state[S.risk] == pytest.approx(danger, abs=1e-5)

@@ -58,8 +58,8 @@ def test_a_joint_is_braked_from_a_share_of_its_top_speed_on(joint):
     top, share, damping = float(DQ_MAX[joint]), 0.8, 20.0
     for dq in (0.0, 0.79 * top, 0.9 * top, 1.1 * top):
         expected = -damping * max(0.0, dq - share * top)
-        assert brake(dq, joint, share, damping) == pytest.approx(expected)
-        assert brake(-dq, joint, share, damping) == pytest.approx(-expected)
+        assert brake(dq, top, share, damping) == pytest.approx(expected)
+        assert brake(-dq, top, share, damping) == pytest.approx(-expected)
 
 
 @pytest.mark.parametrize(("q", "push"), [(0.0, 0.0), (0.91, -0.8), (1.0, -8.0), (-0.95, 4.0)])

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actor.commands.options import parser, say
+
+if TYPE_CHECKING:
+    from actor.config import Config
+    from actor.episode import EpisodeResult
+    from handrail.runs import Run
+    from learner.acting import Policy
+    from robot_env.tasks import Task
 
 
 def main(argv: list[str]) -> int:
@@ -17,34 +26,35 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("--episodes", type=int, default=50, help="starts (default 50)")
     arguments.add_argument("--start", type=int, default=0, help="first start (default 0)")
     arguments.add_argument("--film", action="store_true", help="write policy.mp4 as well")
+    arguments.add_argument(
+        "--robot",
+        choices=("mock", "franka"),
+        help="the policy alone, on this arm, through a host process that is started for it",
+    )
     options = arguments.parse_args(argv)
     if options.episodes < 1:
         arguments.error(f"--episodes must be 1 or more, got {options.episodes}")
 
     from actor.commands.folder import existing
-    from actor.config import require_simulation
-    from actor.evaluate import drivers_of, evaluate
     from actor.film import film
     from actor.report import wilson
+    from handrail.errors import ConfigError
     from learner.acting import load_policy
-    from robot_env.env import RobotEnv
-    from robot_env.host import HostCore
     from robot_env.tasks import make
 
     run, config = existing(options.run)
-    require_simulation(config, "eval")
     task = make(config.task.name, config.task)
-    policy = load_policy(run.folder)
-    host = HostCore(task, config.robot, config.control)
-    try:
-        results = evaluate(
-            RobotEnv(host, task),
-            drivers_of(task, policy, config.run.seed),
-            range(options.start, options.start + options.episodes),
-            config.run.seed,
+    if options.robot is not None and not task.measurable:
+        raise ConfigError(
+            f"nobody can tell on a real arm whether task {task.name} is done: its truth comes from "
+            "the simulation"
         )
-    finally:
-        host.close()
+    policy = load_policy(run.folder)
+    starts = range(options.start, options.start + options.episodes)
+    if options.robot is None:
+        results = _simulated(config, task, policy, starts)
+    else:
+        results = _on_a_robot(run, task, policy, starts, config.run.seed, options.robot)
     summary = {}
     for name, outcomes in results.items():
         wins, total = sum(r.success for r in outcomes), len(outcomes)
@@ -57,6 +67,40 @@ def main(argv: list[str]) -> int:
         say(f"film: {run.folder / 'policy.mp4'}")
     say(json.dumps(summary))
     return 0
+
+
+def _simulated(
+    config: Config, task: Task, policy: Policy, starts: Iterable[int]
+) -> dict[str, list[EpisodeResult]]:
+    from actor.config import require_simulation
+    from actor.evaluate import drivers_of, evaluate
+    from robot_env.env import RobotEnv
+    from robot_env.host import HostCore
+
+    require_simulation(config, "eval` without `--robot")
+    seed = config.run.seed
+    host = HostCore(task, config.robot, config.control)
+    try:
+        return evaluate(RobotEnv(host, task), drivers_of(task, policy, seed), starts, seed)
+    finally:
+        host.close()
+
+
+def _on_a_robot(
+    run: Run, task: Task, policy: Policy, starts: Iterable[int], seed: int, robot: str
+) -> dict[str, list[EpisodeResult]]:
+    from actor.evaluate import drivers_of, evaluate
+    from actor.hosted import hosted
+    from robot_env.env import RobotEnv
+
+    drivers = {"policy": drivers_of(task, policy, seed)["policy"]}  # nobody asked for random motion
+
+    def tell(name: str, start: int, result: EpisodeResult) -> None:
+        outcome = "success" if result.success else "failure"
+        say(f"start {start}: {outcome} after {result.length} steps")
+
+    with hosted(run, task, robot) as client:
+        return evaluate(RobotEnv(client, task), drivers, starts, seed, report=tell)
 
 
 if __name__ == "__main__":

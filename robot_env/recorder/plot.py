@@ -29,6 +29,8 @@ MODES = {
     Mode.HUMAN: ("human", "#d9cdf0"),
     Mode.SOFT_STOP: ("soft stop", "#f6d5bd"),
     Mode.FAULT: ("fault", "#e9a3a0"),
+    Mode.USER_STOP: ("user stop", "#e9a3a0"),
+    Mode.GUIDING: ("guiding", "#d9cdf0"),
 }
 _COLUMNS = 3000  # points of a line; each stands for the lowest and the highest of its ticks
 

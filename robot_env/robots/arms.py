@@ -3,7 +3,6 @@
 Both have the same kinematics (`controllers.kinematics`). The Panda is also called FER.
 
 Sources:
-    Franka Robotics, "Robot and interface specifications": limits of Panda and FR3.
     C. Gaz et al., "Dynamic Identification of the Franka Emika Panda Robot With Retrieval of
     Feasible Parameters Using Penalty-Based Optimization", RA-L 2019: inertias of the Panda.
     Franka Robotics, franka_description: inertias of the FR3.
@@ -13,17 +12,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from controllers import kinematics
+from controllers import joint_limits
+from controllers.joint_limits import JointLimits
 
 
 class Arm(NamedTuple):
     """Numbers of one model of arm."""
 
     name: str
-    q_low: np.ndarray  # (7,) [rad]
-    q_high: np.ndarray  # (7,) [rad]
+    joints: JointLimits
     # of each link: mass [kg], centre of mass in its frame [m], inertia xx yy zz xy xz yz about that
     # [kg m^2]
     links: tuple[tuple[float, str, str], ...]
@@ -31,8 +28,7 @@ class Arm(NamedTuple):
 
 PANDA = Arm(
     "panda",
-    kinematics.Q_LOW,
-    kinematics.Q_HIGH,
+    joint_limits.PANDA,
     (
         (
             4.970684,
@@ -74,8 +70,7 @@ PANDA = Arm(
 
 FR3 = Arm(
     "fr3",
-    np.array([-2.9007, -1.8361, -2.9007, -3.0770, -2.8763, 0.4398, -3.0508]),
-    np.array([2.9007, 1.8361, 2.9007, -0.1169, 2.8763, 4.6216, 3.0508]),
+    joint_limits.FR3,
     (
         (
             2.927465,

@@ -181,9 +181,10 @@ def reach_pose(
     """
     goal = np.concatenate([position, quaternion]).astype(np.float64)
     goal[3:] /= np.linalg.norm(goal[3:])
-    q = np.array(q0, np.float64)
-    left = inverse(q, params[P.tool : P.tool + 3], goal, np.array(q0, np.float64))
-    if not left < 1e-6:
+    tool, low, high = (params[at : at + n] for at, n in ((P.tool, 3), (P.q_low, 7), (P.q_high, 7)))
+    q = np.clip(np.array(q0, np.float64), low, high)
+    left = inverse(q, tool, goal, np.array(q0, np.float64), low, high)
+    if not (left < 1e-6 and ((q > low) & (q < high)).all()):
         raise Error(
             f"the arm can't reach position {np.round(position, 3)} m, quaternion (xyzw) "
             f"{np.round(quaternion, 3)}; {left:.3g} m + rad is left. Move the goal inside the "

@@ -1,6 +1,6 @@
 """A Franka arm behind the control chain: torques through pylibfranka at the robot's own 1 kHz.
 
-The robot's states are the clock: `wait` blocks until the next one, `run` answers it. pylibfranka
+The robot's states are the clock: `clock.wait` waits for the next one, `run` answers it. pylibfranka
 keeps the interpreter's lock while it waits, so that nothing else may run in this process. Whatever
 ends a motion leaves the arm to the robot, which holds it; only `recover` goes on from there, and
 only a person calls that.
@@ -15,29 +15,28 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from controllers.chain import advance, begin_period, initial_state
+from controllers.chain import begin_period, initial_state
 from controllers.config import ControlConfig
-from controllers.kinematics import READY, forward, pose_of
+from controllers.kinematics import READY
 from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
-from controllers.robot import Fault, Mode, Request, Snapshot, Source
+from controllers.robot import Fault, Mode, Request, Snapshot
 from handrail.critic import empty_critic
 from handrail.errors import ConfigError, DeviceLost, Error
-from robot_env.recorder.record import begin_tick, end_tick, no_tape
+from robot_env.recorder.record import no_tape
+from robot_env.robots.arms import ARMS
 from robot_env.robots.base import make_snapshot, put_request, reach_pose
-from robot_env.robots.franka_check import guard
+from robot_env.robots.franka_clock import StateClock
 from robot_env.robots.franka_config import FrankaConfig, check_against
 from robot_env.robots.franka_gripper import Hand
 from robot_env.robots.franka_link import REMEDY, FrankaLink
+from robot_env.robots.franka_reset import go_to_start
+from robot_env.robots.franka_state import look, read_state
+from robot_env.robots.franka_tick import ControlTick, compile_tick
 from robot_env.robots.plant import TRACE_WIDTH, record
 
 _TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
-_ECHOES = 8  # [ticks] of echoed torque that are kept, for the configured delay
 _MASS_EVERY = 8  # [ticks] between looks at the robot's mass matrix; the chain uses it as rarely
 _PICTURE_EVERY = 33  # [ticks] between updates of the scene that pictures are made of
-_ARRIVED = 0.004  # [m], a reset's motion ends this near to its goal
-_LIMIT = 0.02  # [rad] that a reset stays off the robot's joint limits
-_RATE = 0.999  # [N m] per tick; the robot aborts above 1
-_LEFT = (Mode.FAULT, Mode.SOFT_STOP, Mode.IDLE)  # a reset's motion doesn't go on in these
 
 
 class FrankaRobot:
@@ -80,12 +79,13 @@ class FrankaRobot:
         if abs(control.dt - 1e-3) > 1e-12:
             raise ConfigError(f"a Franka runs at dt = 0.001 s, got control.dt = {control.dt}")
         self.link = FrankaLink(config, library, readonly)
+        self.clock = StateClock(self.link)
         self.config, self.control, self.control_hz = config, control, control_hz
         self.model, self.data = model, data
         self.simulated = world is not None
         self.has_gripper = hand is not None
         self.tool = config.tool
-        self.params = pack_params(control, control_hz, config.tool)
+        self.params = pack_params(control, control_hz, config.tool, ARMS[config.model].joints)
         self.period = int(self.params[P.period])  # [ticks] of a policy period
         self.episode = 0
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
@@ -97,48 +97,13 @@ class FrankaRobot:
         self._world, self._hand = world, hand
         self._reading = np.zeros(READING_SIZE)
         self._mailbox = empty_mailbox()
-        self._jacobian = np.empty((6, 7))
-        self._torque, self._sent = np.zeros(7), np.zeros(7)
-        self._echoes = np.zeros((_ECHOES, 7))
+        self._control = ControlTick(config.delay)
         self._count = 0  # rows in the trace
         self._time = 0  # [ticks] of the robot's clock since the episode began
-        self._due = 0  # [ticks] that came with a state that is not answered yet
         self._asked_width = -1.0
-        self._woke = time.monotonic_ns()
         self._tick_us = 0.0
-        self._read(1)
-        self._look()
-
-    # ---- the clock of the real-time loop
-
-    @property
-    def clock(self) -> FrankaRobot:
-        """The robot is the clock."""
-        return self
-
-    @property
-    def late(self) -> int:
-        """States that were missed while in control."""
-        return self.link.late
-
-    @property
-    def woke(self) -> int:
-        """When the last state came, on the monotonic clock [ns]."""
-        return self._woke
-
-    @property
-    def missed(self) -> int:
-        """States that were missed before the last one."""
-        return max(0, self._due - 1)
-
-    def wait(self) -> int:
-        """Wait for the robot's next state and return the ticks since the last one, at least 1."""
-        self._due = self.link.read()
-        self._woke = time.monotonic_ns()
-        return self._due
-
-    def restart(self) -> None:
-        """Do nothing: the robot's clock goes on whoever looks."""
+        read_state(self.link.state, 1, self._reading)
+        look(self.params, self.state, self._reading, self.link.fault_now())
 
     # ---- a policy period
 
@@ -150,9 +115,9 @@ class FrankaRobot:
         begin_period(self.state)
         left = ticks
         while left > 0:
-            if self._due == 0:
-                self.wait()
-            left -= self._due
+            if self.clock.due == 0:
+                self.clock.wait()
+            left -= self.clock.due
             self._tick()
         self._mailbox[M.rearm] = 0.0
         return self.snapshot()
@@ -190,14 +155,7 @@ class FrankaRobot:
         Raises:
             Error: No joint angles within the robot's limits reach the pose.
         """
-        q = reach_pose(self.params, position, quaternion, q0)
-        arm = self.link.arm
-        if not ((q >= arm.q_low + _LIMIT) & (q <= arm.q_high - _LIMIT)).all():
-            raise Error(
-                f"position {np.round(position, 3)} m needs joint angles {np.round(q, 2)} rad, "
-                f"outside of what an {arm.name} can do; move the goal"
-            )
-        return q
+        return reach_pose(self.params, position, quaternion, q0)
 
     def reset(
         self, q: np.ndarray, gripper_width: float, rng: np.random.Generator, grasp: bool = False
@@ -228,7 +186,8 @@ class FrankaRobot:
         if not self.link.readonly:
             self.begin()
             self._ask_hand(gripper_width)
-            self._go(np.asarray(q, np.float64))
+            self._anchor(gripper_width)
+            go_to_start(self, np.asarray(q, np.float64))
             self._anchor(gripper_width)
             self._time = 0
         return self.snapshot()
@@ -242,17 +201,7 @@ class FrankaRobot:
 
     def warm_up(self) -> None:
         """Compile what a tick runs through, on copies."""
-        state, torque = initial_state(self.params), np.zeros(7)
-        reading = np.zeros(READING_SIZE)
-        reading[R.q : R.q + 7] = READY
-        reading[R.mass : R.mass + 49] = np.eye(7).ravel()
-        reading[R.elapsed] = 1.0
-        tape = no_tape()
-        begin_tick(tape, state)
-        advance(self.params, state, reading, empty_mailbox(), self.critic, torque)
-        end_tick(tape, state, reading, empty_mailbox(), torque)
-        guard(torque, torque, torque, _RATE)
-        record(np.empty(TRACE_WIDTH), 0.0, state, reading, torque)
+        compile_tick(self.params, self.critic)
 
     # ---- beginning, ending, recovering
 
@@ -265,22 +214,21 @@ class FrankaRobot:
             Error: A check failed; the message says which.
         """
         fault = Fault(self.link.fault or int(self.state[S.fault]))
-        if self.link.fault != Fault.NONE or self.state[S.mode] == Mode.FAULT:
+        if self.link.fault != Fault.NONE or self.state[S.mode] >= Mode.FAULT:
             raise DeviceLost(f"the robot stopped ({fault.name}); {REMEDY}")
         if self.link.active:
             return
         self.link.begin()
-        self._read(1)
-        self._sent[:] = 0.0
-        self._echoes[:] = self._reading[R.held : R.held + 7]
+        read_state(self.link.state, 1, self._reading)
+        self._control.begin(self._reading)
         self._anchor(self._hand.width if self._hand is not None else 0.0)
-        self.link.write(self._sent)
-        self._due = 0
+        self.link.write(self._control.sent)
+        self.clock.take()
 
     def end(self) -> None:
         """End control as the robot ends it: it brakes and holds the arm. Nothing if none runs."""
         if self.link.active:
-            self.link.end(self._sent)
+            self.link.end(self._control.sent)
             self.state[S.mode] = Mode.IDLE
 
     def recover(self) -> None:
@@ -295,14 +243,6 @@ class FrankaRobot:
         self.link.recover()
         self.state[S.mode], self.state[S.fault] = Mode.IDLE, Fault.NONE
 
-    def set_load(self, mass: float, centre: np.ndarray, inertia: np.ndarray) -> None:
-        """Tell the robot what it carries; see `FrankaLink.set_load`.
-
-        Raises:
-            ProtocolMismatch: The controller is running.
-        """
-        self.link.set_load(mass, centre, inertia)
-
     def close(self) -> None:
         """End control and let go of the robot; safe to call twice."""
         self.end()
@@ -316,32 +256,22 @@ class FrankaRobot:
     def _anchor(self, gripper: float) -> None:
         self.state = initial_state(self.params, self._reading[R.q : R.q + 7].copy())
         self.state[S.gripper] = gripper
-        self.state[S.torque : S.torque + 7] = self._sent
+        self.state[S.torque : S.torque + 7] = self._control.sent
         self._mailbox[:] = empty_mailbox()
-
-    def _read(self, elapsed: int) -> None:
-        """Copy what the chain needs of the newest state: each of its fields costs a list."""
-        reading, state = self._reading, self.link.state
-        reading[R.q : R.q + 7] = state.q
-        reading[R.dq : R.dq + 7] = state.dq
-        reading[R.held : R.held + 7] = state.tau_J_d
-        reading[R.wrench : R.wrench + 6] = state.O_F_ext_hat_K
-        reading[R.wrench : R.wrench + 6] *= -1.0  # as `franka_check.wrench_on_tool`
-        reading[R.elapsed] = elapsed
 
     def _tick(self) -> None:
         start = time.perf_counter()
-        elapsed, self._due = self._due, 0
+        elapsed = self.clock.take()
         self._time += elapsed
         if self.link.state is not None:
-            self._read(elapsed)
+            read_state(self.link.state, elapsed, self._reading)
         if self.link.active:
-            self._control_tick(elapsed)
+            self._control_tick()
         if not self.link.active:
-            self._look()
+            look(self.params, self.state, self._reading, self.link.fault_now())
         for _ in range(min(elapsed, 100)):  # a row per tick, for the recorder's times
             row = self.trace[self._count % _TRACE_LENGTH]
-            record(row, 1e-3 * self._time, self.state, self._reading, self._sent)
+            record(row, 1e-3 * self._time, self.state, self._reading, self._control.sent)
             self._count += 1
         self._tick_us = (time.perf_counter() - start) * 1e6
         if self._hand is not None and self.link.active:
@@ -350,76 +280,15 @@ class FrankaRobot:
             self.data.qpos[:7] = self._reading[R.q : R.q + 7]
             mujoco.mj_kinematics(self.model, self.data)
 
-    def _control_tick(self, elapsed: int) -> None:
-        reading, echoes, state = self._reading, self._echoes, self.state
-        for _ in range(min(elapsed, _ECHOES)):
-            echoes[1:] = echoes[:-1]
-            echoes[0] = reading[R.held : R.held + 7]
-        reading[R.acted : R.acted + 7] = echoes[self.config.delay]
+    def _control_tick(self) -> None:
+        reading, state = self._reading, self.state
         if int(state[S.tick]) % _MASS_EVERY == 0:
             reading[R.mass : R.mass + 49] = self.link.mass()
-        q, arm = reading[R.q : R.q + 7], self.link.arm
-        if (q < arm.q_low).any() or (q > arm.q_high).any():  # the chain knows the Panda's range
-            state[S.mode], state[S.fault] = Mode.FAULT, Fault.JOINT_LIMIT
-        begin_tick(self.tape, state)
-        advance(self.params, state, reading, self._mailbox, self.critic, self._torque)
-        end_tick(self.tape, state, reading, self._mailbox, self._torque)
+        self._control.advance(self.params, state, reading, self._mailbox, self.critic, self.tape)
         if state[S.fault] in (Fault.STATE_NOT_FINITE, Fault.STATE_JUMP):
             self.link.halt(Fault(int(state[S.fault])))
             return
-        guard(self._torque, reading[R.held : R.held + 7], self._sent, _RATE)
-        self._sent[:] = self._torque
-        self.link.write(self._sent)
-
-    def _look(self) -> None:
-        """Take note of a state outside control."""
-        s, reading = self.state, self._reading
-        q = reading[R.q : R.q + 7]
-        forward(q, self.params[P.tool : P.tool + 3], s[S.pose : S.pose + 7], self._jacobian)
-        s[S.twist : S.twist + 6] = self._jacobian @ reading[R.dq : R.dq + 7]
-        s[S.q : S.q + 7] = q
-        s[S.target : S.target + 7] = s[S.pose : S.pose + 7]
-        s[S.tick] += 1.0
-        s[S.ticks] += 1.0
-        fault = self.link.fault_now()
-        s[S.mode], s[S.fault] = Mode.FAULT if fault else Mode.IDLE, fault
-
-    def _go(self, q: np.ndarray) -> None:
-        """Move to joint angles: up, across and down, at `reset_speed`."""
-        self._anchor(self.state[S.gripper])
-        self.state[S.posture : S.posture + 7] = q
-        here, goal = self.state[S.pose : S.pose + 7].copy(), pose_of(q, self.tool)
-        high = max(here[2] + self.config.reset_lift, goal[2])
-        high = min(high, max(self.control.box_high[2], goal[2]))
-        points = [np.array([*here[:2], high]), np.array([*goal[:2], high]), goal[:3]]
-        step = self.config.reset_speed / self.control_hz
-        at, seq = here[:3], 0
-        for point in points:
-            while (left := float(np.linalg.norm(point - at))) > 0.0:
-                at = point if left <= step else at + (point - at) * (step / left)
-                seq += 1
-                self._request(seq, at, goal[3:])
-        far = np.inf
-        for _ in range(round(2.0 * self.control_hz)):
-            seq += 1
-            far = float(np.linalg.norm(self._request(seq, at, goal[3:]).position - at))
-            if far < _ARRIVED:
-                return
-        raise Error(
-            f"the reset ended {1e3 * far:.0f} mm from its goal: something is in the way, or the "
-            "goal is outside of [control] box_low..box_high"
-        )
-
-    def _request(self, seq: int, position: np.ndarray, quaternion: np.ndarray) -> Snapshot:
-        self.heartbeat_age = 0.0
-        request = Request(seq, Source.SCRIPT, position, quaternion, float(self.state[S.gripper]))
-        snapshot = self.run(request, self.period)
-        if snapshot.mode in _LEFT:
-            raise DeviceLost(
-                f"the reset was ended by {Fault(snapshot.fault).name}, arm in "
-                f"{Mode(snapshot.mode).name}; {REMEDY}"
-            )
-        return snapshot
+        self.link.write(self._control.guarded(reading))
 
     def _ask_hand(self, width: float) -> None:
         if self._hand is None:

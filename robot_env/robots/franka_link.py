@@ -1,4 +1,4 @@
-"""The wire to a Franka: connecting, checking, beginning, ending and recovering; no control law.
+"""The wire to a Franka: beginning, ending and recovering control, and its 1 kHz; no control law.
 
 On the 1 kHz path nothing raises: `read` and `write` leave a fault behind and no control.
 """
@@ -10,45 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from controllers.kinematics import pose_of
 from controllers.robot import Fault
-from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
+from handrail.errors import DeviceLost, Error, ProtocolMismatch
 from robot_env.realtime import Metronome
 from robot_env.robots.arms import ARMS
-from robot_env.robots.franka_check import (
-    check_kinematics,
-    check_library,
-    check_mass,
-    check_rest,
-    fault_of,
-    load_inertia,
-    matrix,
-    tool_frame,
-    wrench_on_tool,
-)
+from robot_env.robots.franka_check import check_library, check_rest, fault_of
 from robot_env.robots.franka_config import FrankaConfig
+from robot_env.robots.franka_connect import connect
+from robot_env.robots.franka_setup import configure, flat, resting_wrench
 
 log = logging.getLogger("host")
 
 REMEDY = "see to the robot, then let a person ask for recovery (docs/franka.md)"
-_TAKES_EFFECT = 50  # [states] after which what was configured shows
 _LONGEST = 100  # [ticks] between two states outside control that are believed
-
-
-def load_library() -> Any:
-    """Return pylibfranka.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        import pylibfranka  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ConfigError(
-            f"a Franka needs pylibfranka ({error}): pip install 'handrail[franka]'; without a "
-            "robot, try --mock"
-        ) from None
-    return pylibfranka
 
 
 class FrankaLink:
@@ -161,10 +135,10 @@ class FrankaLink:
         if _mode(state) != "Idle":
             raise DeviceLost(f"the robot is in mode {_mode(state)}, not Idle; {REMEDY}")
         q = np.array(state.q)
-        if not ((q >= self.arm.q_low) & (q <= self.arm.q_high)).all():
+        if not ((q >= self.arm.joints.low) & (q <= self.arm.joints.high)).all():
             raise Error(f"joint angles {np.round(q, 3)} rad are outside of an {self.arm.name}'s")
-        self._configure(state)
-        self._check_rest()
+        configure(self._robot, state, self.config, self._tell)
+        check_rest(resting_wrench(self._robot, self.config.rest_time), self.config)
         self._control = self._tell("torque control", self._robot.start_torque_control)
         self.read()
         if self._control is None:
@@ -230,7 +204,7 @@ class FrankaLink:
             raise ProtocolMismatch(
                 "the load can't be changed while the controller runs: `end` it first"
             )
-        self._tell("the load", self._robot.set_load, mass, list(centre), _flat(inertia))
+        self._tell("the load", self._robot.set_load, mass, list(centre), flat(inertia))
 
     def close(self) -> None:
         """Let go of the robot; safe to call twice."""
@@ -240,67 +214,9 @@ class FrankaLink:
     # ---- inside
 
     def _connect(self) -> None:
-        library, config = self._library, self.config
-        kinds = library.RealtimeConfig
         self.close()
-        try:
-            self._robot = library.Robot(
-                config.address, kinds.kEnforce if config.realtime else kinds.kIgnore
-            )
-            state = self._robot.read_once()
-            dynamics = self._robot.load_model()
-            mass = matrix(dynamics.mass(state), 7)
-        except library.RealtimeException as error:
-            raise DeviceLost(
-                f"{error}; use a PREEMPT_RT kernel, or [franka] realtime = false to try without"
-            ) from None
-        except library.NetworkException as error:
-            raise DeviceLost(f"no robot answers at {config.address}: {error}") from None
-        except RuntimeError as error:
-            if "ncompatible" in str(error):
-                raise ProtocolMismatch(
-                    f"the robot at {config.address} is no {config.model!r} that pylibfranka "
-                    f"{library.__version__} can speak to: {error}"
-                ) from None
-            raise DeviceLost(f"the robot at {config.address} refuses: {error}") from None
-        check_kinematics(state, config)
-        check_mass(state, mass, config)
-        self._dynamics, self.state, self._time = dynamics, state, state.time.to_sec()
-
-    def _configure(self, state: Any) -> None:
-        c = self.config
-        wanted = tool_frame(c)
-        if not np.allclose(matrix(state.F_T_EE), wanted, atol=1e-5):
-            nominal = np.linalg.inv(matrix(state.F_T_NE)) @ wanted
-            self._tell("the tool's frame", self._robot.set_EE, _flat(nominal))
-        self._tell("the stiffness frame", self._robot.set_K, _flat(np.eye(4)))
-        self.set_load(c.load_mass, np.array(c.load_centre), load_inertia(c))
-        self._tell(
-            "collision behaviour",
-            self._robot.set_collision_behavior,
-            [c.contact_torque] * 7,
-            [c.collision_torque] * 7,
-            [c.contact_force] * 3 + [c.contact_moment] * 3,
-            [c.collision_force] * 3 + [c.collision_moment] * 3,
-        )
-        for _ in range(_TAKES_EFFECT):
-            state = self._robot.read_once()
-        if not np.allclose(matrix(state.F_T_EE), wanted, atol=1e-4):
-            raise Error(
-                f"the robot's tool is at {np.round(matrix(state.F_T_EE)[:3, 3], 4)} m from the "
-                f"flange, the config's at {np.round(wanted[:3, 3], 4)} m; set it in Desk"
-            )
-        check_kinematics(state, c)
-        tip = matrix(state.O_T_EE)[:3, 3] - pose_of(np.array(state.q), c.tool)[:3]
-        if not np.linalg.norm(tip) <= c.position_tolerance:
-            raise Error(f"the robot's tool is {np.round(1e3 * tip, 2)} mm from ours")
-
-    def _check_rest(self) -> None:
-        count = max(1, round(1e3 * self.config.rest_time))
-        wrench = np.zeros(6)
-        for _ in range(count):
-            wrench += wrench_on_tool(self._robot.read_once().O_F_ext_hat_K)
-        check_rest(wrench / count, self.config)
+        self._robot, self.state, self._dynamics = connect(self.config, self._library)
+        self._time = self.state.time.to_sec()
 
     def _tell(self, what: str, call: Any, *arguments: Any) -> Any:
         library = self._library
@@ -340,7 +256,3 @@ class FrankaLink:
 
 def _mode(state: Any) -> str:
     return str(state.robot_mode.name)
-
-
-def _flat(frame: np.ndarray) -> list[float]:
-    return frame.ravel(order="F").tolist()

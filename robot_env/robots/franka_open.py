@@ -14,8 +14,8 @@ from robot_env.robots.fake_franka import FakeLibrary
 from robot_env.robots.fake_world import World
 from robot_env.robots.franka import FrankaRobot
 from robot_env.robots.franka_config import FrankaConfig
+from robot_env.robots.franka_connect import load_library
 from robot_env.robots.franka_gripper import HandProcess, HandThread
-from robot_env.robots.franka_link import load_library
 
 if TYPE_CHECKING:
     from robot_env.tasks.base import Task

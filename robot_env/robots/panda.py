@@ -200,11 +200,11 @@ def arm_xml(
     opening, closing = [], []
     for i, (position, quaternion) in enumerate(_FRAMES):
         mass, centre, inertia = arm.links[i]
+        low, high = arm.joints.low[i], arm.joints.high[i]
         opening.append(
             f'<body name="link{i + 1}" pos="{position}" quat="{quaternion}" gravcomp="1">'
             f'<inertial mass="{mass}" pos="{centre}" fullinertia="{inertia}"/>'
-            f'<joint name="joint{i + 1}" class="arm" range="{arm.q_low[i]} {arm.q_high[i]}"/>'
-            + "".join(_SHAPES[i])
+            f'<joint name="joint{i + 1}" class="arm" range="{low} {high}"/>' + "".join(_SHAPES[i])
         )
         closing.append("</body>")
     tip = hand_xml(tool_bodies, gripper, finger_width) if hand else ""

@@ -70,6 +70,7 @@ class Task(ABC):
         gripper: True if the last action dimension commands the gripper, +1 close, -1 open.
         objects: Length of the observed pose of the loose object, 0 for none.
         contact_zone: Where contact is likely, so that the target moves slowly; None for nowhere.
+        measurable: Whether the measured joints say all of the truth, so that a real arm knows it.
     """
 
     defaults: ClassVar[dict[str, Any]]
@@ -77,6 +78,7 @@ class Task(ABC):
     gripper: ClassVar[bool] = False
     objects: ClassVar[int] = 0
     contact_zone: ClassVar[Zone | None] = None
+    measurable: ClassVar[bool] = False
 
     def __init__(self, config: TaskConfig) -> None:
         """Resolve the config and lay out the observation."""
