@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from controllers.robot import Mode, Request
+from controllers.robot import Mode, Request, Source
 from handrail.errors import DeviceLost, Error, NotGranted, ProtocolMismatch
 from robot_env import doorbell
 from robot_env.critic_slot import receive_array
@@ -171,7 +171,8 @@ def parse_request(core: HostCore, session: Session, values: np.ndarray) -> Reque
     request = Request.unpack(values)
     why = why_refused(request.source, session.grant)
     if why:
-        core.refuse(why, NotGranted)
+        known = request.source in tuple(Source)
+        core.refuse(why, NotGranted if known else ProtocolMismatch)
     return request
 
 
