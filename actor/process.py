@@ -14,6 +14,7 @@ from handrail.runs import Run
 from learner.acting import Policy
 from robot_env.client import HostClient
 from robot_env.env import RobotEnv
+from robot_env.grant import Grant
 from robot_env.tasks import make
 from robot_env.teleop.scripted import ScriptedOperator
 
@@ -33,7 +34,13 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
     config = parse_config(load_toml(run.config))
     task = make(config.task.name, config.task)
     metrics = Metrics(run, "actor")
-    host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE)
+    person = (
+        ScriptedOperator(task, config.operator, config.run.seed)
+        if config.operator.enabled
+        else None
+    )
+    ask = Grant.POLICY if person is None else Grant.HUMAN
+    host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE, ask=ask, key=run.key)
     link = Uplink(
         run,
         task.spec,
@@ -56,9 +63,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
             Policy(task.spec, config.learner, config.base, config.run.seed),
             link,
             metrics,
-            ScriptedOperator(task, config.operator, config.run.seed)
-            if config.operator.enabled
-            else None,
+            person,
             stop,
             reconnect,
         )

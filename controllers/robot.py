@@ -17,7 +17,7 @@ from handrail.errors import ProtocolMismatch
 
 
 class Source(IntEnum):
-    """Who asks; the host decides whether it is granted."""
+    """Who asks; the host decides what a client may name itself, by what it was granted."""
 
     POLICY = 0
     HUMAN = 1

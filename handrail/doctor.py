@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from handrail.checks import install, links, machine, timing
+from handrail.checks import install, links, machine, network, timing
 from handrail.checks.finding import FAIL, OK, ROLES, Finding
 
 USUAL = ("host", "actor", "learner", "sim")  # what `handrail train` needs
@@ -60,7 +60,7 @@ def examine(roles: Sequence[str]) -> list[Finding]:
         found += machine.accelerator()
     found += machine.resources(Path.cwd())
     if "host" in roles:
-        found += [*timing.clocks(), *timing.rights()]
+        found += [*timing.clocks(), *timing.rights(), *network.governors(), *network.cards()]
     if any(f.name == "core" and f.state == FAIL for f in found):
         return found
     return [*found, *links.links()]

@@ -25,6 +25,10 @@ class ProtocolMismatch(Error, ValueError):
     """Two peers disagree on protocol version, task or spec; the message names both sides."""
 
 
+class NotGranted(Error, PermissionError):
+    """A peer asked for what it was not granted; the message says what it has and what it takes."""
+
+
 class StorageError(Error, OSError):
     """A spool, store or log can't be written or read back."""
 

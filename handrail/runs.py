@@ -58,6 +58,11 @@ class Run:
         """The learner's checkpoints."""
         return self.folder / "checkpoints"
 
+    @property
+    def key(self) -> Path:
+        """The living host's key: who reads it may ask for more than the policy's authority."""
+        return self.folder / "host.key"
+
     def log(self, role: str) -> Path:
         """Log file of a process."""
         return self.folder / "logs" / f"{role}.log"

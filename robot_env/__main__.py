@@ -19,6 +19,7 @@ from handrail.process import join_supervisor, stop_on_signals
 from handrail.runs import Run, open_run
 from robot_env.client import HostClient
 from robot_env.door import Door
+from robot_env.grant import Grant, Keyring
 from robot_env.host import HostCore, with_zone
 from robot_env.live import LiveServer
 from robot_env.realtime import HostConfig, RobotName
@@ -27,6 +28,7 @@ from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.serve import LockstepServer
 from robot_env.tasks import TaskConfig, make
+from robot_env.teleop.scripted import OperatorConfig
 
 log = logging.getLogger("host")
 
@@ -75,7 +77,7 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
     for end in (waker, wake):
         end.setblocking(False)
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    viewer, whole = None, True
+    viewer, keyring, whole = None, None, True
     try:
         with stop_on_signals() as stop:
             if options.view:
@@ -83,7 +85,8 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
 
                 viewer = Viewer(core.robot.model, core.robot.data)
             server = LiveServer if config.realtime else LockstepServer
-            door.open()
+            keyring = Keyring(run.key, config.human)
+            door.open(keyring)
             server(core, door, config, stop, wake, viewer.sync if viewer else None).run()
     except Exception as error:
         core.note(f"exception {type(error).__name__}: {error}")
@@ -95,6 +98,8 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
         wake.close()
         if viewer is not None:
             viewer.close()
+        if keyring is not None:
+            keyring.close()
         core.robot.close()
         core.close()
         if core.recorder is not None:
@@ -104,7 +109,7 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
 
 def _recover(run: Run) -> int:
     """Ask a running host to leave its robot's fault."""
-    with HostClient.connect(run.id) as client:
+    with HostClient.connect(run.id, ask=Grant.RECOVER, key=run.key) as client:
         client.recover()
     log.info("recovered; the arm moves again with the next episode")
     return 0
@@ -113,6 +118,8 @@ def _recover(run: Run) -> int:
 def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
     tables = load_toml(run.config)
     config = from_dict(HostConfig, tables.get("host", {}), "host")
+    if from_dict(OperatorConfig, tables.get("operator", {}), "operator").enabled:
+        config = dataclasses.replace(config, human=True)
     if options.realtime:
         config = dataclasses.replace(config, realtime=True)
     task_config = from_dict(TaskConfig, tables.get("task", {}), "task")

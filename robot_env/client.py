@@ -9,14 +9,16 @@ import select
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Request, Snapshot
-from handrail.errors import DeviceLost, ProtocolMismatch
+from handrail.errors import DeviceLost, NotGranted, ProtocolMismatch
 from robot_env import doorbell
 from robot_env.critic_slot import send_array
+from robot_env.grant import Grant, read_key, why_refused
 from robot_env.shared import Block, Layout, Segment
 
 if TYPE_CHECKING:
@@ -32,7 +34,12 @@ class HostClient:
     """Authority over the arm of a running host, until closed; death of either side ends it."""
 
     def __init__(
-        self, run_id: str, spec_hash: str | None = None, answer_within: float = 60.0
+        self,
+        run_id: str,
+        spec_hash: str | None = None,
+        answer_within: float = 60.0,
+        ask: Grant = Grant.POLICY,
+        key: Path | None = None,
     ) -> None:
         """Remember whom to call; `connect` is the usual way to a client that stands.
 
@@ -40,7 +47,11 @@ class HostClient:
             run_id: Id of the run, as in its run.json.
             spec_hash: `EnvSpec.hash` of the task that the caller means; None takes any.
             answer_within: How long a call may take [s].
+            ask: What to be granted beyond the policy's authority.
+            key: File of the host's key, `Run.key`; needed to be granted more.
         """
+        self._ask, self._key = ask | Grant.POLICY, key
+        self.grant = Grant.POLICY  # what the host granted
         self._address = doorbell.address(run_id)
         self._run_id, self._spec_hash, self._answer_within = run_id, spec_hash, answer_within
         self._conn: socket.socket | None = None
@@ -57,6 +68,8 @@ class HostClient:
         *,
         deadline: float = 120.0,
         answer_within: float = 60.0,
+        ask: Grant = Grant.POLICY,
+        key: Path | None = None,
     ) -> HostClient:
         """Return a client that has authority over the arm of a run.
 
@@ -65,12 +78,16 @@ class HostClient:
             task: Task that the caller means; None takes what the host runs.
             deadline: How long to wait for the host to be ready, compiling included [s].
             answer_within: How long a call may take [s].
+            ask: What to be granted beyond the policy's authority.
+            key: File of the host's key, `Run.key`; needed to be granted more.
 
         Raises:
             DeviceLost: No host answered in time, or another client has authority.
             ProtocolMismatch: The host speaks another version, or runs another task.
+            NotGranted: The host doesn't grant what is asked.
         """
-        client = HostClient(run_id, None if task is None else task.spec.hash, answer_within)
+        spec_hash = None if task is None else task.spec.hash
+        client = HostClient(run_id, spec_hash, answer_within, ask, key)
         client.reconnect(deadline)
         return client
 
@@ -95,6 +112,7 @@ class HostClient:
         Raises:
             DeviceLost: No host answered in time, or another client has authority.
             ProtocolMismatch: The host speaks another version, or runs another task.
+            NotGranted: The host doesn't grant what this client asks.
         """
         if self._conn is not None:
             return
@@ -137,6 +155,7 @@ class HostClient:
         Raises:
             DeviceLost: The host is gone, or it cut the episode; reset first.
             ProtocolMismatch: The request was refused and changed nothing.
+            NotGranted: It names a source that this client was not granted; it changed nothing.
         """
         values = request.pack()
         if values.shape != (REQUEST_SIZE,):
@@ -208,6 +227,7 @@ class HostClient:
 
         Raises:
             Error: It can't be left; the message says what a person has to do.
+            NotGranted: This client didn't ask for `Grant.RECOVER` when it connected.
         """
         self._call(doorbell.RECOVER)
 
@@ -245,6 +265,7 @@ class HostClient:
             if kind == doorbell.ERROR:
                 doorbell.raise_error(welcome)
             self._accept(welcome, fd)
+            self.grant = self._claim(conn)
             conn.settimeout(self._answer_within)
         except BaseException:
             conn.close()
@@ -252,6 +273,22 @@ class HostClient:
         self._conn = conn
         if self.realtime:
             self._pulse = _Pulse(self._segment)
+
+    def _claim(self, conn: socket.socket) -> Grant:
+        """Return what the host grants of what this client asks for."""
+        if self._ask == Grant.POLICY:
+            return Grant.POLICY
+        if self._key is None:
+            raise NotGranted(f"asking for {self._ask!r} takes the host's key, got none")
+        claim = {"key": read_key(self._key), "ask": int(self._ask)}
+        doorbell.send(conn, doorbell.CLAIM, claim)
+        try:
+            kind, reply, _ = doorbell.receive(conn)
+        except TimeoutError:
+            raise DeviceLost("the host doesn't answer a claim") from None
+        if kind == doorbell.ERROR:
+            doorbell.raise_error(reply)
+        return Grant(int(reply["grant"]))
 
     def _accept(self, welcome: dict[str, Any], fd: int | None) -> None:
         if fd is None:
@@ -279,6 +316,7 @@ class HostClient:
 
     def _step_realtime(self, values: np.ndarray) -> Snapshot:
         conn, refused = self._connection(), self._segment.refused
+        not_granted = self._segment.not_granted
         self._segment.request.write(values)
         before = self._segment.snapshot.sequence
         begin = time.monotonic()
@@ -290,6 +328,9 @@ class HostClient:
                 self._lose(f"its state is older than {_STALE} s: it hangs")
             self._wait_until(conn, time.monotonic() + 0.001)
         snapshot = self._snapshot()
+        if self._segment.not_granted != not_granted:
+            why = why_refused(int(values[1]), self.grant)
+            raise NotGranted(f"the host refused request {int(values[0])}: {why}")
         if self._segment.refused != refused:
             raise ProtocolMismatch(f"the host refused request {int(values[0])}: {values[1:]}")
         return snapshot

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Snapshot
-from handrail.errors import DeviceLost, ProtocolMismatch, RunFolderError
+from handrail.errors import DeviceLost, NotGranted, ProtocolMismatch, RunFolderError
 from handrail.spec import EnvSpec
 from robot_env import doorbell
+from robot_env.grant import Grant, Keyring
 from robot_env.host import NOMINAL_SIZE
 from robot_env.shared import Layout, Segment
 
@@ -26,8 +27,22 @@ _SEND_WITHIN = 1.0  # [s], a client that doesn't read this long is as good as de
 class Session:
     """A client with authority: its socket and its shared memory."""
 
-    def __init__(self, conn: socket.socket, pid: int, spec: EnvSpec, realtime: bool) -> None:
+    def __init__(
+        self,
+        conn: socket.socket,
+        pid: int,
+        spec: EnvSpec,
+        realtime: bool,
+        keyring: Keyring | None = None,
+    ) -> None:
         """Make the shared memory and hand it over with the welcome.
+
+        Args:
+            conn: To the client.
+            pid: Its process, for messages.
+            spec: Of the task.
+            realtime: Whether the host runs on its own clock.
+            keyring: What a claim is judged by; None grants no claim.
 
         Raises:
             DeviceLost: The client is gone already.
@@ -35,6 +50,11 @@ class Session:
         images = {name: (int(h), int(w), int(c)) for name, (h, w, c) in spec.images.items()}
         layout = Layout(REQUEST_SIZE, SNAPSHOT_SIZE, NOMINAL_SIZE, images)
         self.conn, self.pid = conn, pid
+        self.grant = Grant.POLICY  # what the client may ask for
+        self.refused = self._not_granted = 0  # the client could write over the segment's counts
+        self._keyring = keyring
+        self._begun = False  # no claim is granted once an episode began
+        self._said: set[type[Exception]] = set()
         self.segment, fd = Segment.create(layout)
         self._flat = np.empty(SNAPSHOT_SIZE)
         conn.settimeout(_SEND_WITHIN)
@@ -53,12 +73,38 @@ class Session:
         finally:
             os.close(fd)
 
+    def claim(self, payload: dict[str, Any]) -> None:
+        """Judge a claim, and answer.
+
+        Raises:
+            NotGranted: It isn't granted; the session keeps what it has.
+        """
+        if self._keyring is None or self._begun:
+            raise NotGranted("refused: ask for a grant when connecting, before the first episode")
+        self.grant = self._keyring.claim(payload)
+        log.info("process %d was granted %s", self.pid, self.grant)
+        self.done({"grant": int(self.grant)})
+
+    def count(self, error: Exception) -> bool:
+        """Count a refused request, tell the client, and return whether it's the first such error.
+
+        Args:
+            error: Why it was refused.
+        """
+        self.refused += 1
+        self._not_granted += isinstance(error, NotGranted)
+        self.segment.refused, self.segment.not_granted = self.refused, self._not_granted
+        new = type(error) not in self._said
+        self._said.add(type(error))
+        return new
+
     def publish(self, snapshot: Snapshot) -> None:
         """Make a snapshot the newest one."""
         self.segment.snapshot.write(snapshot.pack(self._flat))
 
     def publish_nominal(self, nominal: np.ndarray) -> None:
         """Make the nominal vector of an episode known, zeros after it."""
+        self._begun = True
         padded = np.zeros(NOMINAL_SIZE)
         padded[: nominal.size] = nominal
         self.segment.nominal.write(padded)
@@ -101,6 +147,7 @@ class Door:
             RunFolderError: Another live host of the same run has it.
         """
         self._run_id = run_id
+        self.keyring: Keyring | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             self.socket.bind(doorbell.address(run_id))
@@ -111,8 +158,13 @@ class Door:
                 f"or give the new run a folder of its own"
             ) from None
 
-    def open(self) -> None:
-        """Let clients in from now on."""
+    def open(self, keyring: Keyring) -> None:
+        """Let clients in from now on.
+
+        Args:
+            keyring: What their claims are judged by.
+        """
+        self.keyring = keyring
         self.socket.listen(8)
         self.socket.setblocking(False)
 

@@ -16,12 +16,13 @@ from typing import Any
 from handrail import errors
 from handrail.errors import DeviceLost, ProtocolMismatch
 
-VERSION = 1  # of the messages and of the shared layout
+VERSION = 2  # of the messages and of the shared layout
 
 WELCOME, DONE, ERROR = b"w", b"k", b"e"  # host to client
 RESET, STEP, IMAGES, RENDER, DUMP, CLOSE = b"r", b"s", b"i", b"v", b"d", b"c"  # client to host
 CRITIC = b"q"  # client to host, with a descriptor of the packed risk critic
 RECOVER = b"o"  # client to host, because a person asked for it
+CLAIM = b"a"  # client to host, with the host's key: asks for more than the policy's authority
 
 _LONGEST = 65536  # bytes
 
@@ -72,7 +73,7 @@ def receive(conn: socket.socket, flags: int = 0) -> tuple[bytes, dict[str, Any],
             raise ProtocolMismatch(f"a message is at most {_LONGEST} bytes and one descriptor")
         try:
             payload = json.loads(data[1:]) if len(data) > 1 else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProtocolMismatch(f"message {data[:40]!r} is not a letter and JSON") from None
         if not isinstance(payload, dict):
             raise ProtocolMismatch(f"message {data[:40]!r} does not hold a JSON object")

@@ -134,14 +134,18 @@ class HostCore:
             self.refuse(fault)
         self._last_seq = request.seq
 
-    def refuse(self, why: str) -> NoReturn:
+    def refuse(self, why: str, kind: type[Error] = ProtocolMismatch) -> NoReturn:
         """Count a request that is not carried out.
 
+        Args:
+            why: For the message.
+            kind: Of the error.
+
         Raises:
-            ProtocolMismatch: Always.
+            Error: Always, of that kind.
         """
         self.refused += 1
-        raise ProtocolMismatch(f"request refused: {why}")
+        raise kind(f"request refused: {why}")
 
     def period(self, request: Request | None, ticks: int) -> Snapshot:
         """Run some ticks, with a request that was admitted or none, and return what happened."""

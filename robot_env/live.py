@@ -23,7 +23,7 @@ from robot_env.host import HostCore
 from robot_env.period_sums import PeriodSums
 from robot_env.realtime import HostConfig, Metronome, claim_rights
 from robot_env.robots.base import Clock
-from robot_env.serve import answer, critic_of, handed_over, parse_request
+from robot_env.serve import answer, count_refusal, critic_of, handed_over, parse_request
 
 log = logging.getLogger("host")
 
@@ -122,12 +122,10 @@ class LiveServer:
             return None
         self._seen, values = found
         try:
-            request = parse_request(self._core, values)
+            request = parse_request(self._core, session, values)
             self._core.admit(request)
         except Error as error:
-            if session.segment.refused == 0:
-                log.warning("process %d: %s (said once)", session.pid, error)
-            session.segment.refused += 1
+            count_refusal(self._core, session, error)
             return None
         return None if self._core.readonly else request
 
@@ -151,7 +149,7 @@ class LiveServer:
 
     def _admit(self) -> None:
         def make(conn: socket.socket, pid: int) -> Session:
-            return Session(conn, pid, self._core.task.spec, realtime=True)
+            return Session(conn, pid, self._core.task.spec, True, self._door.keyring)
 
         session = self._door.accept(self._session, make)
         if session is not None:
@@ -181,6 +179,9 @@ class LiveServer:
             self._lose("the client was lost")
 
     def _do(self, session: Session, kind: bytes, payload: dict[str, Any], fd: int | None) -> None:
+        if kind == doorbell.CLAIM:
+            session.claim(payload)
+            return
         if kind == doorbell.CRITIC:
             self._aside.load_critic(session, critic_of(fd))
             return

@@ -28,6 +28,7 @@ class HostConfig:
     """How the host process runs: table `[host]`."""
 
     robot: RobotName = "mujoco"
+    human: bool = False  # a person may take the arm over; an enabled [operator] is one
     realtime: bool = False  # own 1 kHz clock instead of waiting for the actor
     request_deadline: float = 60.0  # [s], lockstep: wait for the next request of an episode
     priority: int = 80  # [-], SCHED_FIFO priority in real time, 0 leaves the class alone

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from controllers.robot import Mode, Request
-from handrail.errors import DeviceLost, Error, ProtocolMismatch
+from controllers.robot import Mode, Request, Source
+from handrail.errors import DeviceLost, Error, NotGranted, ProtocolMismatch
 from robot_env import doorbell
 from robot_env.critic_slot import receive_array
 from robot_env.door import Door, Session
+from robot_env.grant import Grant, demand, why_refused
 from robot_env.host import HostCore
 from robot_env.realtime import HostConfig
 
@@ -51,7 +52,6 @@ class LockstepServer:
         self._stop, self._wake = stop, wake
         self._after = after_tick or (lambda: None)
         self._session: Session | None = None
-        self._refused_before = 0  # requests of earlier clients that were refused
         self._poller = select.poll()
         for source in (wake, door.socket):
             self._poller.register(source, select.POLLIN)
@@ -78,11 +78,11 @@ class LockstepServer:
 
     def _admit(self) -> None:
         def make(conn: socket.socket, pid: int) -> Session:
-            return Session(conn, pid, self._core.task.spec, realtime=False)
+            return Session(conn, pid, self._core.task.spec, False, self._door.keyring)
 
         session = self._door.accept(self._session, make)
         if session is not None:
-            self._session, self._refused_before = session, self._core.refused
+            self._session = session
             self._core.cut("a new client has to begin an episode")
             self._poller.register(session.conn, select.POLLIN)
 
@@ -98,7 +98,8 @@ class LockstepServer:
                 with handed_over(fd):
                     self._do(session, kind, payload, fd)
             except Error as error:
-                session.segment.refused = self._core.refused - self._refused_before
+                if kind == doorbell.STEP and isinstance(error, ProtocolMismatch | NotGranted):
+                    count_refusal(self._core, session, error)
                 session.refuse(error)
         except ProtocolMismatch as error:
             log.warning("process %d: %s; hung up", session.pid, error)
@@ -114,6 +115,8 @@ class LockstepServer:
             session.publish(self._core.step(read_request(self._core, session)))
             self._after()
             session.done()
+        elif kind == doorbell.CLAIM:
+            session.claim(payload)
         elif kind == doorbell.CRITIC:
             session.done({"version": self._core.load_critic(critic_of(fd))})
         else:
@@ -148,22 +151,42 @@ def read_request(core: HostCore, session: Session) -> Request:
     found = session.segment.request.read()
     if found is None:
         core.refuse("the doorbell rang, but no whole request lies in shared memory")
-    return parse_request(core, found[1])
+    return parse_request(core, session, found[1])
 
 
-def parse_request(core: HostCore, values: np.ndarray) -> Request:
-    """Return the request that a client wrote.
+def parse_request(core: HostCore, session: Session, values: np.ndarray) -> Request:
+    """Return the request that a client wrote, if its source is one that the client was granted.
 
     Args:
         core: Counts what is refused.
+        session: With what it was granted.
         values: (REQUEST_SIZE,) float64.
 
     Raises:
         ProtocolMismatch: It isn't made of numbers; it is counted.
+        NotGranted: It names a source that the session was not granted; it is counted.
     """
     if not np.isfinite(values).all():
         core.refuse(f"every value must be finite, got {values}")
-    return Request.unpack(values)
+    request = Request.unpack(values)
+    why = why_refused(request.source, session.grant)
+    if why:
+        known = request.source in tuple(Source)
+        core.refuse(why, NotGranted if known else ProtocolMismatch)
+    return request
+
+
+def count_refusal(core: HostCore, session: Session, error: Error) -> None:
+    """Count a client's refused request; the first of a kind is logged and recorded.
+
+    Args:
+        core: Whose flight recorder remembers it.
+        session: Whose request it was.
+        error: Why it was refused.
+    """
+    if session.count(error):
+        log.warning("process %d: %s (said once)", session.pid, error)
+        core.note(str(error))
 
 
 def answer(core: HostCore, session: Session, kind: bytes, payload: dict[str, Any]) -> None:
@@ -179,6 +202,7 @@ def answer(core: HostCore, session: Session, kind: bytes, payload: dict[str, Any
         session.publish(snapshot)
         session.done({"nominal": nominal.size})
     elif kind == doorbell.RECOVER:
+        demand(Grant.RECOVER, session.grant, "it asks to leave a fault")
         core.recover()
         session.done()
     elif kind == doorbell.IMAGES:

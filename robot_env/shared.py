@@ -23,6 +23,7 @@ _HEADER = 128  # bytes
 _ALIGN = 64  # bytes, a cache line
 _BLOCK_HEAD = 16  # bytes: sequence, checksum
 _ATTEMPTS = 8  # a write takes ~10 µs; a writer that is off its core needs a pause, not a spin
+_LAST = (1 << 64) - 1
 _SEALS = 0x0001 | 0x0002 | 0x0004  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 
 
@@ -80,7 +81,8 @@ class Block:
             raise ProtocolMismatch(
                 f"this block holds {self._values.shape} values, got {values.shape}"
             )
-        sequence = (int(self._head[0]) | 1) + 1
+        # the other side may have written anything there: an overflow would raise
+        sequence = (((int(self._head[0]) | 1) + 1) & _LAST) or 2
         self._head[0] = sequence - 1
         self._values[:] = values
         self._head[1] = zlib.crc32(self._values.data, sequence & 0xFFFFFFFF)
@@ -173,3 +175,12 @@ class Segment:
     @refused.setter
     def refused(self, count: int) -> None:
         self._header[2] = count
+
+    @property
+    def not_granted(self) -> int:
+        """How many of them asked as a source that the session was not granted."""
+        return int(self._header[3])
+
+    @not_granted.setter
+    def not_granted(self, count: int) -> None:
+        self._header[3] = count

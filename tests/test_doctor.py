@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.checks import install, links, machine, timing
+from handrail.checks import install, links, machine, network, timing
 from handrail.checks.finding import FAIL, OK, ROLES, WARN, Finding
 from handrail.doctor import main, works
 
@@ -35,7 +35,8 @@ def test_roles_of_a_simulated_run_work_here():
     names = {f["name"] for f in report["findings"]}
     assert names >= {
         "python", "packages", "core", "learn", "sim", "GL", "jax", "cores", "memory", "disk",
-        "fsync", "clock", "SCHED_FIFO", "locked memory", "kernel", "ZeroMQ ipc", "caches",
+        "fsync", "clock", "SCHED_FIFO", "locked memory", "kernel", "clock speed", "ZeroMQ ipc",
+        "caches",
     }  # fmt: skip
 
 
@@ -121,6 +122,51 @@ def test_clock_measures_lateness_of_every_wake_up():
     assert min(late) >= 0.0
     (finding,) = timing.clocks(0.05)
     assert finding.state in (OK, WARN)
+
+
+@pytest.mark.parametrize(
+    ("governor", "state"), [("performance", OK), ("powersave", WARN), (None, OK)]
+)
+def test_cores_that_change_their_clock_are_found(tmp_path, governor, state):
+    if governor is not None:
+        for core in ("cpu0", "cpu1"):
+            (tmp_path / core / "cpufreq").mkdir(parents=True)
+            (tmp_path / core / "cpufreq" / "scaling_governor").write_text(governor + "\n")
+    (finding,) = network.governors(tmp_path)
+    assert finding.state == state
+    assert ("cpupower" in finding.remedy) == (state == WARN)
+
+
+@pytest.mark.parametrize(
+    ("speed", "duplex", "wait", "state", "words"),
+    [
+        ("1000", "full", 0, OK, ""),
+        ("-1", "unknown", None, OK, ""),
+        ("1000", "full", 50, WARN, "rx-usecs 0"),
+        ("10", "full", 0, WARN, "100 Mbit/s"),
+        ("1000", "half", 0, WARN, "full duplex"),
+    ],
+)
+def test_a_card_that_keeps_packets_is_found(speed, duplex, wait, state, words):
+    found, _, remedy = network.judge_card("eno1", speed, duplex, wait)
+    assert found == state
+    assert words in remedy
+
+
+def test_only_wired_cards_that_are_up_are_looked_at(tmp_path):
+    for name, parts, operstate in (
+        ("wired", ("device",), "up"),
+        ("unplugged", ("device",), "down"),
+        ("wlan", ("device", "wireless"), "up"),
+        ("bridge", (), "up"),
+    ):
+        for part in ("", *parts):
+            (tmp_path / name / part).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "operstate").write_text(operstate)
+    assert [f.name for f in network.cards(tmp_path)] == ["card wired"]
+    (none,) = network.cards(tmp_path / "nowhere")
+    assert "no wired network card" in none.text
+    assert network.coalescing("no-such-card") is None
 
 
 def test_links_leave_nothing_behind():

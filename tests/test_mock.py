@@ -21,6 +21,7 @@ from controllers.robot import Fault, Mode
 from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
 from handrail.runs import create_run
 from robot_env.client import HostClient
+from robot_env.grant import Grant
 from robot_env.robots.franka_check import check_library, guard
 from robot_env.robots.franka_config import FrankaConfig, check_against
 from robot_env.tasks import make
@@ -184,7 +185,8 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
         [sys.executable, "-m", "robot_env", "--run", str(run.folder), "--mock"], stderr=log
     )
     try:
-        with HostClient.connect(run.id, task, deadline=120) as client:
+        may = {"ask": Grant.RECOVER, "key": run.key}
+        with HostClient.connect(run.id, task, deadline=120, **may) as client:
             assert client.peek().mode == Mode.IDLE
             snapshot, nominal = client.reset(3)
             assert snapshot.mode == Mode.HOLDING

@@ -3,7 +3,6 @@
 Real processes and signals. What must follow, and when, is the watchdog's table (docs/control.md).
 """
 
-import contextlib
 import signal
 import subprocess
 import sys
@@ -14,72 +13,34 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from faults import measure
+from struck import (
+    BLOWS,
+    PAUSE,
+    TRIES,
+    Disturbed,
+    acting,
+    first,
+    hosted,
+    look,
+    new_run,
+    overruns,
+    undisturbed,
+)
 
 from controllers.config import ControlConfig
 from controllers.robot import Fault, Mode
-from handrail.runs import Run, create_run
+from handrail.errors import DeviceLost, ProtocolMismatch
+from handrail.runs import Run
 from robot_env.client import HostClient
 from robot_env.recorder.recording import Recording
 from robot_env.recorder.replay import replay
 from robot_env.recorder.ring import NAME
-from robot_env.recorder.tail import left_by_crash, read_ring
-from robot_env.recorder.write import save
+from robot_env.recorder.tail import left_by_crash
 from robot_env.tasks import make
 
 CONFIG = ControlConfig()
-BEAT = 0.004  # [s], between the actor's heartbeats
 BUSY = 0.03  # [s], that a busy machine may be late by
-
-ACTOR = """
-import sys
-import numpy as np
-from robot_env.client import HostClient
-from robot_env.tasks import make
-task = make("peg")
-client = HostClient.connect(sys.argv[1], task, deadline=120)
-snapshot, nominal = client.reset(3)
-for step in range(600):
-    turn = 1.0 if step // 6 % 2 == 0 else -1.0
-    action = np.array([turn, 0.5 * turn, 0.2 * turn])
-    snapshot = client.step(task.request(snapshot, action, snapshot.request_seq + 1))
-    if step == 4:
-        print("begun", flush=True)
-"""
-
-
-def new_run(folder: Path, more: str = "") -> Run:
-    text = f'[task]\nname = "peg"\n\n[host]\nrecorder = 8.0\n{more}'
-    return create_run(folder, "peg", make("peg").spec.hash, text)
-
-
-@contextlib.contextmanager
-def hosted(run: Run) -> Iterator[subprocess.Popen[bytes]]:
-    with open(run.log("host"), "ab") as log:
-        command = [sys.executable, "-m", "robot_env", "--run", str(run.folder), "--realtime"]
-        process = subprocess.Popen(command, stderr=log)
-        try:
-            with HostClient.connect(run.id, deadline=120):
-                pass
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-            process.wait(timeout=60)
-
-
-@contextlib.contextmanager
-def acting(run: Run) -> Iterator[subprocess.Popen[str]]:
-    actor = subprocess.Popen(
-        [sys.executable, "-c", ACTOR, run.id], stdout=subprocess.PIPE, text=True
-    )
-    with actor:
-        assert actor.stdout is not None
-        assert actor.stdout.readline() == "begun\n"
-        try:
-            yield actor
-        finally:
-            actor.kill()
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +48,6 @@ def run(tmp_path_factory) -> Iterator[Run]:
     run = new_run(tmp_path_factory.mktemp("pauses") / "run")
     with hosted(run):
         yield run
-
-
-def look(run: Run, folder: Path) -> Recording:
-    """Return a recording of what the ring holds now; its host takes no notice."""
-    return Recording(save(read_ring(run.folder / NAME), folder, "test", 100))
 
 
 def pause(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", seconds: float):
@@ -112,87 +68,75 @@ def wait_for(folder: Path, pattern: str, seconds: float = 30.0) -> Path:
     return found[-1]
 
 
-def first(wall: np.ndarray, where: np.ndarray) -> float:
-    """Return the time of the first tick of which something is true."""
-    assert where.any()
-    return float(wall[np.argmax(where)])
+@pytest.mark.parametrize("blow", BLOWS, ids="-".join)
+def test_every_blow_leaves_what_the_table_says_when_it_says(blow, tmp_path):
+    found = measure(blow, 1, tmp_path)
+    assert found["broken"] == []
+    assert found["blows"] == 1, "other programs kept this machine from showing anything"
 
 
-def test_an_actor_that_pauses_for_50_ms_is_never_stopped(run, tmp_path):
-    with acting(run) as actor:
-        struck, resumed = pause(actor, 0.05)
-        time.sleep(0.4)
-        recording = look(run, tmp_path)
-    after = recording.wall > struck
-    mode, wall = recording["mode"][after], recording.wall[after]
-    assert set(mode) <= {Mode.FOLLOWING, Mode.HOLDING}
-    assert not recording["fault"][after].any()
-    held = wall[mode == Mode.HOLDING]
-    if len(held):  # its last beat may be 4 ms older than the pause
-        assert held[0] - struck > CONFIG.heartbeat - BEAT - 1e-3
-        assert held[-1] - resumed < 0.1 + BUSY  # until its next request
-    assert (mode[wall > resumed + 0.1 + BUSY] == Mode.FOLLOWING).all()
+def pause_undisturbed(run: Run, folder: Path) -> tuple[Recording, float, float]:
+    """Return a recording of an actor that paused for 0.5 s, when it began, and when it ended."""
+    for attempt in range(TRIES):
+        try:
+            with acting(run) as actor:
+                struck, resumed = pause(actor, 0.5)
+                time.sleep(0.6)
+                recording = look(run, folder / str(attempt))
+            undisturbed(recording, struck)
+        except Disturbed:
+            continue
+        if not overruns(recording, struck):
+            return recording, struck, resumed
+    raise pytest.fail("other programs kept this machine from showing anything")
 
 
 def test_an_actor_that_pauses_for_500_ms_is_held_softened_and_followed_again(run, tmp_path):
-    with acting(run) as actor:
-        struck, resumed = pause(actor, 0.5)
-        time.sleep(0.6)
-        recording = look(run, tmp_path)
-    after = recording.wall > struck
-    mode, wall, share = recording["mode"][after], recording.wall[after], recording["share"][after]
-    hold = first(wall, mode == Mode.HOLDING)
-    assert -BEAT - 1e-3 < hold - struck - CONFIG.heartbeat < BUSY
-    assert (mode[(wall > hold) & (wall < resumed)] == Mode.HOLDING).all()
-    soften = first(wall, share < 1.0)
-    assert soften - hold == pytest.approx(CONFIG.hold_time, abs=BUSY)
-    assert share.min() > CONFIG.stop_stiffness
-    again = first(wall, (mode == Mode.FOLLOWING) & (wall > resumed))
-    assert again - resumed < 0.1 + BUSY  # its next request
+    recording, struck, resumed = pause_undisturbed(run, tmp_path)
+    wall, mode, tick = recording.wall, recording["mode"], recording["state.tick"]
+    share, late = recording["share"], recording["mailbox.heartbeat"] > CONFIG.heartbeat
+    after, rows = wall > struck, np.arange(len(wall))
+    hold = first(after & late)
+    again = first((mode == Mode.FOLLOWING) & (rows > hold))
+    assert wall[again] > resumed
+    assert (mode[hold:again] == Mode.HOLDING).all()
+    soften = first((share < 1.0) & (rows > hold))
+    assert tick[soften] - tick[hold] == pytest.approx(1e3 * CONFIG.hold_time, abs=2)
+    assert share[after].min() > CONFIG.stop_stiffness
+    assert recording["seq"][again] > recording["seq"][again - 1]  # its next request
     assert share[-1] == 1.0
     assert not recording["fault"][after].any()
 
 
-def test_a_killed_actor_leaves_what_the_table_says_when_it_says(run, tmp_path):
-    with acting(run) as actor:
-        struck = time.monotonic()
-        actor.kill()
-        time.sleep(1.3)
-        recording = look(run, tmp_path)
-    after = recording.wall > struck
-    mode, wall, share = recording["mode"][after], recording.wall[after], recording["share"][after]
-    hold = first(wall, mode == Mode.HOLDING)
-    assert hold - struck < CONFIG.heartbeat + BUSY
-    assert first(wall, share < 1.0) - hold == pytest.approx(CONFIG.hold_time, abs=BUSY)
-    stop = first(wall, mode == Mode.SOFT_STOP)
-    assert stop - hold == pytest.approx(CONFIG.stop_time, abs=BUSY)
-    assert recording["fault"][-1] == Fault.HEARTBEAT_LOST
-    assert share[-1] == pytest.approx(CONFIG.stop_stiffness)
-    assert "the client was lost" in [event.what for event in recording.events]
+@pytest.mark.slow
+def test_an_overrun_is_recorded_under_its_name(tmp_path):
+    run = new_run(tmp_path / "run")
+    with hosted(run) as host, acting(run):
+        _, resumed = pause(host, PAUSE)
+        path = wait_for(run.folder / "recordings", "*-overrun.mcap")
+    recording = Recording(path)
+    at = first(recording.wake > resumed)
+    late = recording["late"][at] - recording["late"][at - 1]
+    assert f"overrun: {late} ticks missed at once" in [event.what for event in recording.events]
+    assert recording["fault"][-1] == Fault.OVERRUN
+    assert replay(recording).first is None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.05, 0.5])
-def test_a_host_that_overruns_stops_as_a_robot_would(tmp_path, seconds):
-    run = new_run(tmp_path / "run")
-    with hosted(run) as host, acting(run):
-        struck, resumed = pause(host, seconds)
-        path = wait_for(run.folder / "recordings", "*-overrun.mcap")
-    recording = Recording(path)
-    wall, mode = recording.wall, recording["mode"]
-    missed = 1e3 * (resumed - struck)
-    pause_at = int(np.argmax(wall > resumed))
-    late = recording["late"][pause_at] - recording["late"][pause_at - 1]
-    assert missed - 5 <= late <= missed + 1e3 * BUSY
-    assert mode[pause_at - 1] == Mode.FOLLOWING
-    assert (mode[pause_at:] == Mode.SOFT_STOP).all()
-    assert recording["fault"][-1] == Fault.OVERRUN
-    assert f"overrun: {late} ticks missed at once" in [event.what for event in recording.events]
-    steps = np.abs(np.diff(recording["tick.torque"], axis=0)).max()
-    assert steps <= CONFIG.torque_rate + 1e-9
-    speed = np.linalg.norm(np.diff(recording["pose"][-300::20, :3], axis=0), axis=1) / 0.02
-    assert speed.max() < 5e-3
-    assert replay(recording).first is None
+def test_after_a_killed_host_the_next_one_follows_nobody_before_a_reset(tmp_path):
+    run, task = new_run(tmp_path / "run"), make("peg")
+    with hosted(run) as host, HostClient.connect(run.id, task) as client:
+        snapshot, _ = client.reset(3)
+        snapshot = client.step(task.request(snapshot, np.zeros(3), 0))
+        host.kill()
+        with pytest.raises(DeviceLost):
+            client.step(task.request(snapshot, np.zeros(3), 1))
+        with hosted(run):
+            client.reconnect()
+            with pytest.raises(ProtocolMismatch, match="refused"):
+                client.step(task.request(snapshot, np.zeros(3), 2))
+            assert client.peek().request_seq == -1
+            assert client.reset(3)[0].mode == Mode.HOLDING
 
 
 @pytest.mark.slow
@@ -202,7 +146,7 @@ def test_a_host_told_not_to_mind_makes_up_what_it_missed(tmp_path):
         struck, resumed = pause(host, 0.05)
         time.sleep(0.3)
         recording = look(run, tmp_path)
-    at = int(np.argmax(recording.wall > resumed))
+    at = first(recording.wake > resumed)
     late = recording["late"][at] - recording["late"][at - 1]
     assert late >= 1e3 * (resumed - struck) - 5
     together = recording["tick.wake"] == recording["tick.wake"][at]

@@ -62,7 +62,7 @@ for step in range(600):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     spec = make("peg").spec
-    text = '[task]\nname = "peg"\n\n[host]\nrecordings = 200\nrecorder = 10.0\n'
+    text = '[task]\nname = "peg"\n\n[host]\nrecordings = 200\nrecorder = 10.0\noverrun = 0\n'
     return create_run(tmp_path_factory.mktemp("realtime") / "run", "peg", spec.hash, text)
 
 

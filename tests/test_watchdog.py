@@ -208,3 +208,35 @@ def test_joints_that_jump_are_a_fault_and_a_loss_of_packets_is_not():
     jumped[R.elapsed] = 10.0
     after, _ = step(PARAMS, state, jumped, ask(1.0))
     assert (after[S.mode], after[S.fault]) == (Mode.FOLLOWING, Fault.NONE)
+
+
+@pytest.mark.parametrize(("force", "stopped"), [(149.0, False), (151.0, True)])
+def test_more_force_than_the_limit_is_a_soft_stop_in_the_same_tick(force, stopped):
+    assert CONFIG.force_limit == 150.0
+    state, _ = step(PARAMS, initial_state(PARAMS), rest(), ask(1.0))
+    reading = rest()
+    reading[R.wrench : R.wrench + 3] = force * np.array([0.6, 0.0, -0.8])
+    state, _ = step(PARAMS, state, reading, ask(1.0))
+    wanted = (Mode.SOFT_STOP, Fault.FORCE_LIMIT) if stopped else (Mode.FOLLOWING, Fault.NONE)
+    assert (state[S.mode], state[S.fault]) == wanted
+
+
+def test_a_failed_energy_audit_is_a_soft_stop_in_the_same_tick():
+    state, _ = step(PARAMS, initial_state(PARAMS), rest(), ask(1.0))
+    state[S.audit] = CONFIG.tank_max - CONFIG.tank_min + 0.1
+    state, _ = step(PARAMS, state, rest(), ask(1.0))
+    assert (state[S.mode], state[S.fault]) == (Mode.SOFT_STOP, Fault.ENERGY_AUDIT)
+
+
+def test_a_fault_is_left_only_by_a_reset_which_fills_the_tank(robot):
+    move(robot, (0.0, 0.01, 0.0), 3)
+    robot.state[S.q] += 0.1  # as if the joint had jumped
+    snapshot = robot.run(None, 1)
+    assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, Fault.STATE_JUMP)
+    robot.rearm()
+    assert move(robot, (0.0, 0.01, 0.0), 3).mode == Mode.FAULT
+    assert np.abs(robot.history(1)[:, TRACE["torque"]]).max() < 15.0  # damping alone
+    robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(3))
+    snapshot = robot.run(None, 1)
+    assert (snapshot.mode, snapshot.fault) == (Mode.HOLDING, Fault.NONE)
+    assert snapshot.tank == pytest.approx(CONFIG.tank_start, abs=1e-3)
