@@ -4,6 +4,7 @@ Real processes, judged from the host's own flight recorder. An actor drives the 
 or presses it on the block, and is killed at a random moment.
 """
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from struck import TRIES, Disturbed, undisturbed
 
 from controllers.config import ControlConfig
 from controllers.robot import Mode, Request, Snapshot
@@ -62,7 +64,7 @@ for step in range(600):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     spec = make("peg").spec
-    text = '[task]\nname = "peg"\n\n[host]\nrecordings = 200\nrecorder = 10.0\noverrun = 0\n'
+    text = '[task]\nname = "peg"\n\n[host]\nrecordings = 200\nrecorder = 6.0\noverrun = 0\n'
     return create_run(tmp_path_factory.mktemp("realtime") / "run", "peg", spec.hash, text)
 
 
@@ -97,6 +99,16 @@ def recordings(run: Run) -> set[Path]:
 
 def strike(run: Run, seed: int, what: str, blow: signal.Signals) -> tuple[Recording, float]:
     """Return what the host recorded of an actor that was struck at a random moment, and when."""
+    for _ in range(TRIES):
+        with contextlib.suppress(Disturbed):
+            recording, struck = strike_once(run, seed, what, blow)
+            undisturbed(recording, struck)
+            return recording, struck
+    raise pytest.fail("other programs kept this machine from showing anything")
+
+
+def strike_once(run: Run, seed: int, what: str, blow: signal.Signals) -> tuple[Recording, float]:
+    """Return what `strike` does, also where the machine itself was struck first."""
     before = recordings(run)
     actor = subprocess.Popen(
         [sys.executable, "-c", ACTOR, run.id, str(seed), what], stdout=subprocess.PIPE, text=True
@@ -110,7 +122,7 @@ def strike(run: Run, seed: int, what: str, blow: signal.Signals) -> tuple[Record
         if blow != signal.SIGKILL:
             time.sleep(2.0)
             actor.kill()
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 90.0
     while not (new := recordings(run) - before):
         assert time.monotonic() < end, "the host wrote no recording"
         time.sleep(0.05)
@@ -236,11 +248,12 @@ def test_pictures_are_taken_beside_the_loop(client):
 def test_a_recording_is_given_on_request(run, client):
     client.reset(3)
     time.sleep(0.2)
+    asked = time.monotonic()
     recording = Recording(Path(client.dump()))
     assert len(recording) >= 200
     assert [event.what for event in recording.events][-1].endswith("begins, seed 3")
-    assert recording.wall[-1] == pytest.approx(time.monotonic(), abs=5.0)
-    assert np.diff(recording.wall[-100:]).mean() == pytest.approx(1e-3, rel=0.3)
+    assert asked - 0.5 < recording.wall[-1] < time.monotonic()
+    assert (np.diff(recording["state.tick"][-100:]) == 1).all()
 
 
 def test_a_killed_real_time_host_is_noticed_within_a_period(run, tmp_path):
