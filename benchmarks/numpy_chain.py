@@ -224,7 +224,7 @@ def tick(
     fits = fits and (np.abs(torque) <= config.torque_share * TORQUE_MAX).all()
     fits = fits and (np.abs(torque - seen.held) <= config.torque_rate).all()
     memory.gated += not fits
-    memory.position, memory.tank = wanted, memory.tank - cost
+    memory.position, memory.tank = wanted, min(memory.tank - cost, config.tank_max)
     memory.potential = energy + barriers
     memory.q, memory.tick = seen.q.copy(), memory.tick + 1
     torque = np.clip(torque, seen.held - config.torque_rate, seen.held + config.torque_rate)

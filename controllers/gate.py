@@ -92,7 +92,7 @@ def gate(
         target[:] = wanted
         held_stiffness[:] = stiffness
         state[S.share] = share
-        _book(state, whole, whole, before, 1.0)
+        _book(params, state, whole, whole, before, 1.0)
         return
 
     state[S.gated] += 1.0
@@ -127,7 +127,7 @@ def gate(
     target[:] = trial
     held_stiffness[:] = softer
     state[S.share] = at
-    _book(state, jump, whole, before, low)
+    _book(params, state, jump, whole, before, low)
 
 
 @kernel
@@ -154,12 +154,19 @@ def _shrink(
     spring_fits(params, jacobian, force, chosen, rest, held, torque)
     state[S.share] = chosen
     jump = before * (chosen / old - 1.0) if old > 0.0 else 0.0
-    _book(state, jump, whole, before, 0.0)
+    _book(params, state, jump, whole, before, 0.0)
 
 
 @kernel
-def _book(state: np.ndarray, jump: float, wanted: float, before: float, granted: float) -> None:
-    state[S.tank] -= jump
+def _book(
+    params: np.ndarray,
+    state: np.ndarray,
+    jump: float,
+    wanted: float,
+    before: float,
+    granted: float,
+) -> None:
+    state[S.tank] = min(state[S.tank] - jump, params[P.tank_max])
     state[S.spring] = before + jump
     state[S.injected] += max(jump, 0.0)
     state[S.refused] += max(wanted, 0.0) - max(jump, 0.0) if wanted > jump else 0.0
