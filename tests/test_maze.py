@@ -255,7 +255,7 @@ def drive(env: RobotEnv, action: list[float], steps: int = 40) -> list[dict]:
 
 def test_a_stiff_push_into_a_wall_breaks_the_force_rule_and_a_soft_one_does_not(envs):
     stiff = drive(envs[1], [0.0, -1.0, 1.0, 1.0])
-    soft = drive(envs[1], [0.0, -1.0, 1.0, -1.0])
+    soft = drive(envs[1], [0.0, -1.0, 1.0, 0.2])
     assert any(info["violation"] for info in stiff)
     assert not any(info["violation"] for info in soft)
     assert soft[-1]["force_peak"] > 3.0  # but it did touch
