@@ -193,36 +193,30 @@ def test_a_run_without_a_person_grants_nobody_a_person_s_authority(tmp_path):
             assert client.grant == Grant.POLICY | Grant.RECOVER
 
 
+STRANGER = """
+import os, socket, sys
+from robot_env import doorbell
+key, run_id, user = sys.argv[1:]
+os.setgroups([]), os.setgid(int(user)), os.setuid(int(user))
+try:
+    open(key).read()
+except PermissionError:
+    print("no key; ", end="")
+conn = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+conn.settimeout(20.0)
+conn.connect(doorbell.address(run_id))
+kind, payload, fd = doorbell.receive(conn)
+print(kind, fd, payload)
+"""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_is_refused_by_the_kernel_s_word_and_cannot_read_the_key(run):
-    said, say = os.pipe()
-    child = os.fork()
-    if child == 0:  # whatever happens, the copy of the test ends here
-        text = "nothing"
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            try:
-                run.key.read_text()
-            except PermissionError:
-                text = "no key; "
-            conn = doorbell.socket.socket(doorbell.socket.AF_UNIX, doorbell.socket.SOCK_SEQPACKET)
-            conn.settimeout(20.0)
-            conn.connect(doorbell.address(run.id))
-            kind, payload, fd = doorbell.receive(conn)
-            text += f"{kind!r} {fd} {payload}"
-        except BaseException as error:
-            text += repr(error)
-        finally:
-            os.write(say, text.encode())
-            os._exit(0)
-    os.close(say)
-    os.waitpid(child, 0)
-    with open(said, encoding="utf-8") as answer:
-        text = answer.read()
+    command = [sys.executable, "-c", STRANGER, str(run.key), run.id, str(NOBODY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        text, _ = child.communicate(timeout=60)
     assert text.startswith("no key; b'e' None")
-    assert f"process {child} is user {NOBODY}'s" in text
+    assert f"process {child.pid} is user {NOBODY}'s" in text
     with HostClient.connect(run.id, TASK, deadline=30) as client:
         client.reset(3)
 

@@ -6,13 +6,14 @@ the chain's own books. Each property has a twin that a frozen arm fails.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, START, arm
 from made_motion import Joints, begin, roam, shuttle, sway
@@ -217,6 +218,8 @@ class Late:
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 60))
+@example(19)
+@example(20)
 def test_p7_twenty_missed_ticks_stop_the_arm_until_it_is_re_armed(server, missed):
     """Up to 19 are made up, 20 in a row are a soft stop; only an explicit call leaves it."""
     core, server = server
@@ -240,11 +243,13 @@ def test_p7_twenty_missed_ticks_stop_the_arm_until_it_is_re_armed(server, missed
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    core, door = HostCore(make("reach"), MujocoConfig(), CONFIG), Door("p7")
+    core, door = HostCore(make("reach"), MujocoConfig(), CONFIG), Door(f"p7-{os.getpid()}")
     door.open(Keyring(tmp_path_factory.mktemp("p7") / "host.key", False))
     bell, wake = socket.socketpair()
     with bell, wake:
-        yield core, LiveServer(core, door, HostConfig(), threading.Event(), wake)
+        live = LiveServer(core, door, HostConfig(), threading.Event(), wake)
+        yield core, live
+        live._aside.close()
     door.close()
     core.close()
 
@@ -270,6 +275,8 @@ def follow(robot: MujocoRobot, seed: int, way: list, stiffness: float = 0.0) -> 
         target = snapshot.target_position + np.array(step)
         snapshot = robot.run(Request(seq, 0, target, DOWN, 0.0, stiff), 100)
         gated += snapshot.gated_ticks
+        if snapshot.gated_ticks == robot.state[S.leashed] == 0.0:
+            assert (snapshot.target_position == target).all()
     return robot.history(100 * len(way)).tobytes() + robot.state.tobytes(), gated
 
 
