@@ -16,6 +16,8 @@ from controllers.robot import Mode, Request
 from robot_env.robots.mujoco import MujocoRobot
 
 LOW, HIGH = Q_LOW.tolist(), Q_HIGH.tolist()
+# no cap, no refill, all dissipation credited: the books are an identity
+BOOKS = ControlConfig(harvest=1.0, tank_max=1e6, refill=0.0, human_credit=0.0, force_limit=1e9)
 ACCELERATION = 0.01  # [rad/s] per tick, of a joint: 10 rad/s^2, as a real one's
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of torque and a drift [-]
     "with": lambda torque, drift: np.sign(torque),
@@ -152,6 +154,12 @@ class Joints:
         """Return the largest of |torque| |motion| from command to command [J]."""
         width = 1 + self.delay + burst
         return float(np.convolve(self.stroke, np.ones(width)).max())
+
+
+def imbalance(joints: Joints) -> float:
+    """Return by how much energy given out + stored + in the tank has changed [J]."""
+    total = np.cumsum(joints.work) + np.array(joints.stored) + np.array(joints.tank)
+    return float(np.ptp(total))
 
 
 def bounded(values: np.ndarray, bound: float) -> np.ndarray:

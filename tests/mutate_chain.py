@@ -36,8 +36,9 @@ STAGES = (
 TESTS = (
     "test_numpy_chain.py", "test_requests.py", "test_authority.py", "test_target_limits.py",
     "test_gate.py", "test_bias.py", "test_reflex.py", "test_stages.py", "test_limits.py",
-    "test_chain.py", "test_impedance.py", "test_properties_energy.py", "test_watchdog.py",
-    "test_properties_torque.py", "test_properties_requests.py", "test_mujoco_robot.py",
+    "test_chain.py", "test_impedance.py", "test_properties_energy.py", "test_properties_losses.py",
+    "test_watchdog.py", "test_properties_torque.py", "test_properties_requests.py",
+    "test_mujoco_robot.py",
 )  # fmt: skip
 BUDGET = 400.0  # [s], a test that takes longer has noticed
 

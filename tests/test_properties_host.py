@@ -90,7 +90,7 @@ def test_p11_the_same_states_and_requests_give_the_same_torques(arms, seed, sequ
 @settings(max_examples=5, deadline=None)
 @given(seeds, st.integers(50, 250), st.integers(0, 6))
 def test_p11_alive_another_state_gives_another_torque(arms, seed, row, joint):
-    """Torques that are replayed aren't constant: a thousandth of an encoder's step shows."""
+    """Torques that are replayed aren't constant: one step of one joint's encoder shows."""
     with tempfile.TemporaryDirectory() as folder:
         sequence = [(0, (0.0, 0.01, 0.0), 0.0, "")] * 3
         recording = record(arms, seed, sequence, Path(folder))
