@@ -22,6 +22,7 @@ from robot_env.door import Door
 from robot_env.grant import Grant, Keyring
 from robot_env.host import HostCore, with_zone
 from robot_env.live import LiveServer
+from robot_env.log_aside import logged_aside
 from robot_env.realtime import HostConfig, RobotName
 from robot_env.recorder.recorder import Recorder, describe
 from robot_env.robots.franka_config import FrankaConfig
@@ -46,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
             return _recover(run)
         door = Door(run.id)
         try:
-            _serve(run, door, options)
+            with logged_aside():
+                _serve(run, door, options)
         finally:
             door.close()
     except Error as error:

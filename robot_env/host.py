@@ -286,12 +286,18 @@ class HostCore:
             )
         return self._cameras
 
-    def watch(self, snapshot: Snapshot) -> bool:
-        """Log a fault that is new, and return whether there is one."""
+    def watch(self, snapshot: Snapshot, moving: bool = False) -> bool:
+        """Log a fault that is new, and return whether there is one.
+
+        Args:
+            snapshot: Newest one.
+            moving: Whether the arm was on its way to an episode: between episodes a person may
+                stop and guide it, which is nothing to remember.
+        """
         if snapshot.fault == self._fault:
             return False
         self._fault = Fault(snapshot.fault)
-        if self._fault == Fault.NONE or not self.in_episode:
+        if self._fault == Fault.NONE or not (moving or self.in_episode):
             return False
         log.warning("fault %s at tick %d", self._fault.name, snapshot.tick)
         self.note(f"fault {self._fault.name}")

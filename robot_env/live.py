@@ -89,7 +89,7 @@ class LiveServer:
                 self._truth = core.truth()
             snapshot.truth[:] = self._truth
             if core.watch(snapshot):
-                self._record = (time.monotonic() + _AFTERMATH, Fault(snapshot.fault).name)
+                self._record_soon(Fault(snapshot.fault).name)
             if self._session is not None:
                 self._session.publish(snapshot)
             self._after()
@@ -97,6 +97,8 @@ class LiveServer:
         log.info("arm in %s, %d late ticks", Mode(robot.snapshot().mode).name, metronome.late)
         if self._session is not None:
             self._hang_up()
+        if self._record is not None:
+            self._aside.record(self._record[1])
         self._aside.close()
 
     def _wait(self, metronome: Clock) -> int:
@@ -171,6 +173,9 @@ class LiveServer:
                     self._do(session, kind, payload, fd)
             except Error as error:
                 session.refuse(error)
+                snapshot = self._core.robot.snapshot()
+                if kind == doorbell.RESET and self._core.watch(snapshot, moving=True):
+                    self._record_soon(Fault(snapshot.fault).name)
         except ProtocolMismatch as error:
             log.warning("process %d: %s; hung up", session.pid, error)
             self._lose("the client broke the protocol")
@@ -195,10 +200,13 @@ class LiveServer:
         self._truth = self._core.truth()
         self._metronome.restart()
 
+    def _record_soon(self, why: str) -> None:
+        self._record = (time.monotonic() + _AFTERMATH, why)
+
     def _lose(self, why: str, record: bool = True) -> None:
         self._core.note(why)
         if record and self._core.in_episode:
-            self._record = (time.monotonic() + _AFTERMATH, why)
+            self._record_soon(why)
         self._core.cut(why)
         self._hang_up()
 

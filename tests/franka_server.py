@@ -5,6 +5,7 @@ libfranka's fixed port 1337, and a line `lose 19` or `stop` on the control port 
 states from the client or ends the process. A newline answers each line.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -29,8 +30,22 @@ class Lossy:
         return self._inner.sendto(data, address)
 
 
+def be_one_computer():
+    """Run on one core, and first there, as a real arm's own computer does.
+
+    The server steps its physics in one thread and sends states from another. On two cores the
+    second can stand still for 30 ms while the arm moves on, and its next state says that it is one
+    tick later: a jump, on which a client stops with good reason. A client on that core too stands
+    still when the core does.
+    """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(85))
+
+
 def main():
     mjcf, port = sys.argv[1], int(sys.argv[2])
+    be_one_computer()
     os.environ["FR3_MJCF"] = mjcf
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     from franka_sim import FrankaSimServer  # pyright: ignore[reportMissingImports]

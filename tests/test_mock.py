@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -22,6 +23,7 @@ from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
 from handrail.runs import create_run
 from robot_env.client import HostClient
 from robot_env.grant import Grant
+from robot_env.recorder.recording import Recording
 from robot_env.robots.franka_check import check_library, guard
 from robot_env.robots.franka_config import FrankaConfig, check_against
 from robot_env.tasks import make
@@ -207,6 +209,9 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
         with HostClient.connect(run.id, task, deadline=30) as client:
             assert client.peek().mode == Mode.IDLE
             assert client.reset(5)[0].mode == Mode.HOLDING
+            threading.Timer(0.3, stall, [host]).start()
+            with pytest.raises(DeviceLost, match="ROBOT_COMMUNICATION"):
+                client.reset(6)
     finally:
         host.terminate()
         code = host.wait(timeout=30)
@@ -214,3 +219,8 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
         said = log.read()
         log.close()
     assert code == 0, said
+    recordings = sorted((run.folder / "recordings").glob("*.mcap"))
+    assert [file.name[7:] for file in recordings] == ["robot-communication.mcap"] * 3
+    events = [event.what for event in Recording(recordings[-1]).events]
+    begun = next(n for n, what in enumerate(events) if what.endswith("begins, seed 5"))
+    assert "fault ROBOT_COMMUNICATION" in events[begun:]

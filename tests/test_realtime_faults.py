@@ -256,6 +256,31 @@ def test_a_recording_is_given_on_request(run, client):
     assert (np.diff(recording["state.tick"][-100:]) == 1).all()
 
 
+def test_a_recording_that_was_due_is_written_when_the_host_is_told_to_stop(tmp_path):
+    task = make("peg")
+    own = create_run(tmp_path / "run", "peg", task.spec.hash, '[task]\nname = "peg"\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robot_env", "--run", str(own.folder), "--realtime"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with HostClient.connect(own.id, task, deadline=120) as client:
+            snapshot, _ = client.reset(3)
+            for seq in range(3):
+                snapshot = client.step(task.request(snapshot, np.zeros(3), seq))
+            end = time.monotonic() + 5.0
+            while client.peek().mode != Mode.SOFT_STOP:  # for want of a target
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        process.terminate()
+        assert process.wait(20.0) == 0
+    finally:
+        process.kill()
+        process.wait()
+    (file,) = (own.folder / "recordings").glob("*.mcap")
+    assert Mode.SOFT_STOP in Recording(file)["state.mode"]
+
+
 def test_a_killed_real_time_host_is_noticed_within_a_period(run, tmp_path):
     spec = make("peg").spec
     own = create_run(tmp_path / "run", "peg", spec.hash, '[task]\nname = "peg"\n')

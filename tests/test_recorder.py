@@ -32,6 +32,7 @@ from robot_env.recorder.recorder import Recorder, describe
 from robot_env.recorder.recording import Recording
 from robot_env.recorder.replay import replay
 from robot_env.recorder.ring import NAME, Ring
+from robot_env.recorder.scribe import save_after_crash
 from robot_env.recorder.tail import checksums, left_by_crash, read_ring
 from robot_env.recorder.write import save
 from robot_env.robots.mujoco import MujocoConfig
@@ -258,6 +259,42 @@ def test_writing_meets_no_page_fault_even_after_the_disk_got_everything(core, tm
     pages = 2000 * WIDTH * 8 // mmap.PAGESIZE
     assert after.ru_minflt - before.ru_minflt < pages // 50
     assert after.ru_majflt == before.ru_majflt
+
+
+def test_a_ring_in_memory_comes_home_when_its_host_ends(core, tmp_path):
+    path, memory = tmp_path / NAME, tmp_path / "memory"
+    memory.mkdir()
+    killed = Ring(path, 0.2, CONTROL.dt, about(core), memory)
+    write_ticks(killed.tape, 30)
+    (first,) = memory.iterdir()
+    assert path.is_symlink()
+    assert path.resolve() == first
+    assert first.stat().st_mode & 0o777 == 0o600
+    assert len(read_ring(path).words) == 31  # the state before, and the ticks
+    assert left_by_crash(path)
+    assert save_after_crash(path, tmp_path / "recordings", 3, "killed") is not None
+    assert not list(memory.iterdir())
+    assert not path.is_symlink()
+    assert not left_by_crash(path)
+    ring = Ring(path, 0.2, CONTROL.dt, about(core), memory)
+    write_ticks(ring.tape, 40)
+    again = Ring(path, 0.2, CONTROL.dt, about(core), memory)  # of a host that saved nothing
+    assert len(list(memory.iterdir())) == 1
+    write_ticks(again.tape, 50)
+    again.close()
+    again.close()
+    assert not list(memory.iterdir())
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(read_ring(path).words) == 51
+
+
+def test_without_room_in_memory_the_ring_is_on_the_disk_and_that_is_said(core, tmp_path, caplog):
+    ring = Ring(tmp_path / NAME, 0.2, CONTROL.dt, about(core), tmp_path / "nowhere")
+    assert "which may make a tick late" in caplog.text
+    write_ticks(ring.tape, 20)
+    assert len(read_ring(tmp_path / NAME).words) == 21
+    ring.close()
 
 
 def test_recordings_are_numbered_and_the_newest_are_kept(core, tmp_path):

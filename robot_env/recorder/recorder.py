@@ -14,6 +14,7 @@ from controllers.kernel import chain_digest
 from handrail.config import digest
 from handrail.errors import StorageError
 from handrail.runs import Run
+from robot_env.recorder.place import MEMORY
 from robot_env.recorder.record import Tape, layout
 from robot_env.recorder.ring import NAME, Ring
 from robot_env.recorder.scribe import Scribe
@@ -44,8 +45,10 @@ class Recorder:
                 log.warning("the last host was killed; what it did last: recording %s", found)
         except StorageError as error:
             log.error("what the last host left can't be saved: %s", error)
+        memory = MEMORY if about["realtime"] else None
+        whose = {"run": run.id, "task": run.task}
         try:
-            self._ring = Ring(path, seconds, about["dt"], {"run": run.id, "task": run.task} | about)
+            self._ring = Ring(path, seconds, about["dt"], whose | about, memory)
         except BaseException:
             self._scribe.close()
             raise

@@ -1,7 +1,7 @@
-"""The ring in the run folder: a file in memory that the control loop writes without system calls.
+"""The ring of the run folder: a file that the control loop writes without system calls.
 
-The page cache holds what was written, whatever becomes of the process. The file is written anew by
-each host: head, description, notes, records, each part at a page's beginning.
+It holds what was written, whatever becomes of the process. The file is written anew by each host:
+head, description, notes, records, each part at a page's beginning.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from handrail.errors import StorageError
+from robot_env.recorder.place import bring_home, placed
 from robot_env.recorder.record import (
     ABOUT,
     CONDITION,
@@ -53,7 +54,14 @@ _EVERY = 0.5  # [s]
 class Ring:
     """The ring of a living host; nobody else writes it."""
 
-    def __init__(self, path: Path, seconds: float, dt: float, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        seconds: float,
+        dt: float,
+        about: dict[str, Any],
+        memory: Path | None = None,
+    ) -> None:
         """Make the file, all of it in memory.
 
         Args:
@@ -61,6 +69,8 @@ class Ring:
             seconds: How much to remember [s].
             dt: Control period [s].
             about: What a reader needs to know, as JSON.
+            memory: Folder of a file system without a disk; `path` is a link into it until `close`.
+                A loop in real time wants one, see `placed`.
 
         Raises:
             StorageError: The file can't be made; the message says what would help.
@@ -71,18 +81,11 @@ class Ring:
         text = json.dumps(about).encode()
         if len(text) > NOTES_AT - ABOUT_AT:
             raise StorageError(f"what is known about a run must fit 60 kB, got {len(text)} bytes")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, self._size)  # a full disk shows now, not at a tick
+            with placed(path, self._size, memory) as fd:
                 self._map = mmap.mmap(fd, self._size)
-            finally:
-                os.close(fd)
-            self._fill(rows, text)
-            os.replace(temporary, path)
+                self._fill(rows, text)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StorageError(
                 f"can't make the flight recorder's ring {path} of {self._size / 1e6:.0f} MB: "
                 f"{error.strerror}; free some space, or set [host] recorder to fewer seconds"
@@ -140,6 +143,7 @@ class Ring:
         self._ahead.stop()
         if whole:
             self.tape.head[CONDITION] = CLOSED
+            bring_home(self.path)
 
     def populate(self, first: int, count: int) -> bool:
         """Make the pages of some records writable; return whether the kernel knows how.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from handrail.errors import Error, StorageError
+from robot_env.recorder.place import bring_home
 
 AFTER_CRASH = "found after a crash"
 DIED = "the host died"
@@ -152,6 +153,7 @@ def save_after_crash(
         last = tail.notes[-1].what if tail.notes else ""
         path = save(tail, folder, last if last.startswith("exception ") else why, keep)
         say_dumped(ring)
+        bring_home(ring)
     return path
 
 

@@ -34,6 +34,7 @@ from robot_env.robots.franka_state import look, read_state
 from robot_env.robots.franka_tick import ControlTick, compile_tick
 from robot_env.robots.plant import TRACE_WIDTH, record
 
+_QUIET = 10  # [ticks] of zero torque at the beginning of control
 _TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
 _MASS_EVERY = 8  # [ticks] between looks at the robot's mass matrix; the chain uses it as rarely
 _PICTURE_EVERY = 33  # [ticks] between updates of the scene that pictures are made of
@@ -206,7 +207,10 @@ class FrankaRobot:
     # ---- beginning, ending, recovering
 
     def begin(self) -> None:
-        """Begin control where the arm is, with a torque of zero; nothing if it runs.
+        """Begin control where the arm is, with some ticks of no torque; nothing if it runs.
+
+        The robot compensates gravity, so no torque holds the arm. A motion's first states come
+        irregularly, and whether its first commands counted is seen only later.
 
         Raises:
             DeviceLost: The robot is in a fault, or not idle.
@@ -219,6 +223,12 @@ class FrankaRobot:
         if self.link.active:
             return
         self.link.begin()
+        rest = np.zeros(7)
+        for _ in range(_QUIET):
+            self.link.write(rest)
+            self.link.read()
+            if not self.link.active:
+                raise DeviceLost(f"the robot ended the motion as it began; {REMEDY}")
         read_state(self.link.state, 1, self._reading)
         self._control.begin(self._reading)
         self._anchor(self._hand.width if self._hand is not None else 0.0)
