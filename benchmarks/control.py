@@ -153,7 +153,7 @@ def measure_ticks(seconds: float) -> dict[str, Any]:
 
 def measure_loop(seconds: float) -> dict[str, Any]:
     """Return how many ticks a 1 kHz loop with the chain misses beyond one that only wakes up."""
-    refused = claim_rights(80, -1)
+    refused = claim_rights(80, -1).refused
     ride = Ride()
     ride.move()
     ride.chain()

@@ -67,13 +67,18 @@ def mlp(params: Params, x: jax.Array, activation: str = "relu") -> jax.Array:
 
 
 def ensemble(params: Params, x: jax.Array, activation: str = "relu") -> jax.Array:
-    """Return one scalar per head, (E, B), for inputs (B, I) that the heads share."""
+    """Return one scalar per head, (E, B), for inputs (B, I) that the heads share.
+
+    The inputs are repeated for each head: every layer is then a product of two stacks of matrices
+    as they lie in memory, which XLA's CPU backend does a third faster than a contraction that
+    shares them (`python benchmarks/update.py`).
+    """
+    x = jnp.broadcast_to(x, (params["b_out"].shape[0], *x.shape))
     for i in range(_depth(params)):
-        pattern = "bi,eih->ebh" if i == 0 else "ebi,eih->ebh"
-        x = jnp.einsum(pattern, x, params[f"w{i}"]) + params[f"b{i}"][:, None]
+        x = x @ params[f"w{i}"] + params[f"b{i}"][:, None]
         x = _norm(x, params[f"scale{i}"][:, None], params[f"shift{i}"][:, None])
         x = _ACTIVATIONS[activation](x)
-    return jnp.einsum("ebh,eh->eb", x, params["w_out"][..., 0]) + params["b_out"]
+    return (x @ params["w_out"])[..., 0] + params["b_out"]
 
 
 def take_heads(params: Params, index: jax.Array) -> Params:
