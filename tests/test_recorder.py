@@ -297,6 +297,21 @@ def test_without_room_in_memory_the_ring_is_on_the_disk_and_that_is_said(core, t
     ring.close()
 
 
+def test_where_no_link_can_be_made_the_ring_is_on_the_disk(core, tmp_path, monkeypatch):
+    memory = tmp_path / "memory"
+    memory.mkdir()
+
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(1, "this file system has no links")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    ring = Ring(tmp_path / NAME, 0.2, CONTROL.dt, about(core), memory)
+    write_ticks(ring.tape, 20)
+    assert not list(memory.iterdir())
+    assert len(read_ring(tmp_path / NAME).words) == 21
+    ring.close()
+
+
 def test_recordings_are_numbered_and_the_newest_are_kept(core, tmp_path):
     ring = new_ring(core, tmp_path / NAME, 0.2)
     write_ticks(ring.tape, 20)

@@ -43,9 +43,13 @@ def placed(path: Path, size: int, memory: Path | None) -> Iterator[int]:
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(file)
         except OSError as error:
+            if fd >= 0:  # there is room, but a link can't be made here
+                os.close(fd)
+                file.unlink()
+                fd = -1
             log.warning(
                 "the flight recorder's ring is on a disk, which may make a tick late by 30 ms: "
-                "%s has no %.0f MB (%s)", memory, size / 1e6, error.strerror,
+                "%s can't hold its %.0f MB (%s)", memory, size / 1e6, error.strerror,
             )  # fmt: skip
             file = temporary
     try:
@@ -74,8 +78,9 @@ def bring_home(path: Path) -> None:
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.unlink(missing_ok=True)
+        temporary.touch(0o600)
         shutil.copyfile(file, temporary)
-        temporary.chmod(0o600)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
