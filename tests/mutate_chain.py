@@ -71,16 +71,17 @@ def mutants(stage: str) -> Iterator[Mutant]:
             continue
         for at, inner in enumerate(ast.walk(node)):
             for rule, change in RULES.items():
+                if not change(copy.deepcopy(inner)):
+                    continue
                 mutated = copy.deepcopy(tree)
                 twin = next(
                     f
                     for f in ast.walk(mutated)
                     if isinstance(f, ast.FunctionDef) and f.name == node.name
                 )
-                target = list(ast.walk(twin))[at]
-                if change(target):
-                    line = getattr(inner, "lineno", node.lineno)
-                    yield Mutant(stage, rule, line, ast.unparse(ast.fix_missing_locations(mutated)))
+                change(list(ast.walk(twin))[at])
+                line = getattr(inner, "lineno", node.lineno)
+                yield Mutant(stage, rule, line, ast.unparse(ast.fix_missing_locations(mutated)))
 
 
 def skip(node: ast.AST) -> bool:
