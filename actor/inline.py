@@ -9,7 +9,7 @@ from handrail.metrics import Metrics
 from handrail.transition import Transition
 from learner.acting import Policy
 from learner.ledger import Ledger
-from learner.server import report_of
+from learner.server import report_of, tell
 from learner.store import Store
 from learner.trainer import Trainer
 
@@ -88,5 +88,7 @@ class InlineLink:
         self._publish(policy)
 
     def _publish(self, policy: Policy) -> None:
+        before = self._trainer.publication.verdict
         policy.load(*self._trainer.packet())
+        tell(self._trainer, before, self._metrics)
         self._published = self._trainer.env_steps

@@ -195,6 +195,8 @@ def _act(
 def load_policy(run_folder: str | Path) -> Policy:
     """Return the trained policy of a run folder, from its newest checkpoint.
 
+    Where the gate was refusing the weights at that time, these are the last good ones before.
+
         policy = load_policy("runs/x")
         policy.reset()
         action = policy.act(state).action
@@ -209,11 +211,21 @@ def load_policy(run_folder: str | Path) -> Policy:
     spec = from_dict(EnvSpec, described["spec"], "spec")
     learner = from_dict(LearnerConfig, described["learner"], "learner")
     base = from_dict(BaseConfig, described["base"], "base")
-    arrays = {
+    meta, refused = state["meta"], state["meta"].get("refusing", False)
+    if refused:
+        arrays = {n.removeprefix("good/"): a for n, a in state["arrays"].items() if "good/" in n}
+        arrays |= {n: a for n, a in state["arrays"].items() if n.startswith("base/")}
+        meta = meta["good"]
+    else:
+        arrays = _newest(state["arrays"])
+    policy = Policy(spec, learner, base)
+    policy.load(meta, arrays)
+    return policy
+
+
+def _newest(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
         name.removeprefix("state/").replace("target_critic/", "critic/"): array
-        for name, array in state["arrays"].items()
+        for name, array in arrays.items()
         if not name.startswith("state/critic/")
     }
-    policy = Policy(spec, learner, base)
-    policy.load(state["meta"], arrays)
-    return policy

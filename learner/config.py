@@ -7,6 +7,7 @@ from typing import Literal
 
 from handrail.config import check
 
+Handover = Literal["through", "cut", "terminal"]
 PresetName = Literal["resfit", "rlpd", "serl", "hil_serl", "ibrl", "expo", "residual_hil"]
 
 
@@ -50,7 +51,14 @@ class LearnerConfig:
     cost_weight: float = 0.0  # [reward/cost], what a step's cost takes off its reward at first
     cost_budget: float | None = None  # [cost/episode], the weight rises while episodes cost more
     cost_rate: float = 0.01  # [reward/cost^2], how fast the weight follows
-    handover: Literal["through", "cut", "terminal"] = "through"  # backup across human <-> policy
+
+    # Interventions, see docs/interventions.md.
+    handover: Handover = "through"  # cut: no window across; terminal: nothing after a take-over
+    takeover_cost: float = 0.0  # [reward], taken off the last step before a person takes over
+    reward: Literal["task", "interventions"] = "task"  # interventions: of these alone (RLIF)
+    pre_steps: int = 0  # [env steps], before a take-over, that are flagged as leading to it
+    pre_weight: float = 1.0  # [-], weight of a flagged step in the batches; 0: it is never drawn
+    intervention_share: float | None = None  # [-], of a batch's anchors; None: as they come
 
     # Networks and optimisers.
     hidden: tuple[int, ...] = (256, 256)  # [-], widths of actor and critics
@@ -68,6 +76,12 @@ class LearnerConfig:
     own_successes: bool = False  # autonomous successful episodes join the demonstrations' half
     capacity: int = 200_000  # [rows], of the replay ring; demonstrations are never evicted
     normaliser_floor: float = 1e-3  # [unit of the state], least deviation that a state is scaled by
+    holdout: float = 0.05  # [-], share of the episodes that critics and actor never train on
+
+    # The gate before weights reach the arm, see `gate`.
+    gate_action_change: float = 0.5  # [-], mean change of the actions, in reaches; inf: any
+    gate_td_error: float = 2.0  # [-], held-out TD error, in largest returns so far; inf: any
+    gate_patience: int = 4  # [publications], refused for their actions alone before one is believed
 
     # Pace. An update is one critic step.
     utd: float = 2.0  # [updates/env step]
@@ -85,7 +99,19 @@ class LearnerConfig:
         check(0 < self.discount < 1, "discount", self.discount, "between 0 and 1")
         check(self.n_step >= 1, "n_step", self.n_step, "at least 1")
         check(self.batch >= 2, "batch", self.batch, "at least 2")
+        check(0 <= self.pre_weight <= 1, "pre_weight", self.pre_weight, "within 0 .. 1")
+        if self.intervention_share is not None:
+            share = self.intervention_share
+            check(0 <= share <= 1, "intervention_share", share, "within 0 .. 1")
+        check(
+            self.reward == "task" or self.takeover_cost > 0,
+            "takeover_cost",
+            self.takeover_cost,
+            'positive with reward = "interventions", which has no other reward',
+        )
         check(0 <= self.demo_fraction <= 1, "demo_fraction", self.demo_fraction, "within 0 .. 1")
+        check(0 <= self.holdout < 1, "holdout", self.holdout, "within 0 .. 1, 1 excluded")
+        check(self.gate_patience >= 1, "gate_patience", self.gate_patience, "at least 1")
         check(self.utd > 0, "utd", self.utd, "positive")
         check(self.actor_every >= 1, "actor_every", self.actor_every, "at least 1")
         check(len(self.hidden) >= 1, "hidden", self.hidden, "one width or more")
@@ -103,7 +129,14 @@ class LearnerConfig:
         for name in ("target_rate", "ema_rate"):
             value = getattr(self, name)
             check(0 < value <= 1, name, value, "within 0 .. 1, 0 excluded")
-        for name in ("critic_rate", "actor_rate", "temperature_rate", "grad_clip"):
+        for name in (
+            "critic_rate",
+            "actor_rate",
+            "temperature_rate",
+            "grad_clip",
+            "gate_action_change",
+            "gate_td_error",
+        ):
             check(getattr(self, name) > 0, name, getattr(self, name), "positive")
         for name in ("collect", "warmup", "ramp"):
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1")
@@ -119,6 +152,8 @@ class LearnerConfig:
             "normaliser_floor",
             "cost_weight",
             "cost_rate",
+            "takeover_cost",
+            "pre_steps",
         ):
             check(getattr(self, name) >= 0, name, getattr(self, name), "non-negative")
         if self.cost_budget is not None:

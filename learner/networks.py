@@ -59,11 +59,19 @@ def init_ensemble(
 
 def mlp(params: Params, x: jax.Array, activation: str = "relu") -> jax.Array:
     """Return the output (..., O) of one network at inputs (..., I)."""
+    hidden = activations(params, x, activation)
+    return hidden[-1] @ params["w_out"] + params["b_out"]
+
+
+def activations(params: Params, x: jax.Array, activation: str = "relu") -> list[jax.Array]:
+    """Return what each hidden layer (..., H) of one network puts out at inputs (..., I)."""
+    layers = []
     for i in range(_depth(params)):
         x = x @ params[f"w{i}"] + params[f"b{i}"]
         x = _norm(x, params[f"scale{i}"], params[f"shift{i}"])
         x = _ACTIVATIONS[activation](x)
-    return x @ params["w_out"] + params["b_out"]
+        layers.append(x)
+    return layers
 
 
 def ensemble(params: Params, x: jax.Array, activation: str = "relu") -> jax.Array:

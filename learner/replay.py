@@ -14,7 +14,8 @@ import numpy as np
 from handrail.errors import Error
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
-from learner.config import LearnerConfig
+from learner.config import Handover, LearnerConfig
+from learner.mix import draw_anchors, draw_thinned
 from learner.view import View
 
 
@@ -46,6 +47,8 @@ class Replay:
         self.success = np.zeros(size, bool)
         self.intervened = np.zeros(size, bool)
         self.end = np.zeros(size, bool)
+        self.held = np.zeros(size, bool)
+        self.pre = np.zeros(size, bool)  # steps that led to a take-over
         self.source = np.full(size, -1, np.int8)
         self.following = np.full(size, -1, np.int64)
         self.actor = np.full(size, -1, np.int64)
@@ -53,6 +56,10 @@ class Replay:
         self.t = np.full(size, -1, np.int64)
         self.online = View(size)
         self.anchors = View(size)  # demonstrations, interventions, and successes if asked for
+        self.demonstrations = View(size)  # those of the anchors that nobody intervened in
+        self.interventions = View(size)  # the others
+        self.holdout = View(size)  # steps of episodes that are never trained on
+        self.largest_return = 0.0  # [reward], of a finished episode from any of its steps, absolute
         self.pinned = 0
         self._cursor = 0
         self._open: dict[int, list[int]] = {}  # slots of each actor's episode in progress
@@ -61,10 +68,15 @@ class Replay:
         """Number of rows held."""
         return int((self.source >= 0).sum())
 
-    def add(self, row: Transition, actor: int = 0) -> int:
+    def add(self, row: Transition, actor: int = 0, held: bool = False) -> int:
         """Store a row and return its slot.
 
         Rows of one actor come in order; those of several may be interleaved.
+
+        Args:
+            row: To store.
+            actor: Number of the actor that it is from.
+            held: Whether its episode is held out of training.
 
         Raises:
             Error: Demonstrations fill the ring, so nothing could be learned from online rows.
@@ -86,6 +98,7 @@ class Replay:
         self.success[slot] = row.success
         self.intervened[slot] = row.intervened
         self.end[slot] = row.end
+        self.held[slot], self.pre[slot] = held, False
         self.source[slot] = row.source
         self.following[slot] = -1
         self.actor[slot], self.episode[slot], self.t[slot] = actor, row.episode, row.t
@@ -125,6 +138,11 @@ class Replay:
         """Return the executed actions (N, A) at some slots."""
         return self.rows[slots, self._s : self._base]
 
+    def context(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the base's action (N, A), position (N,) and validity (N,) at some slots."""
+        rows = self.rows[slots]
+        return rows[:, self._base : self._base + self._a], rows[:, -3], rows[:, -2]
+
     def episodes(self, source: Source) -> list[np.ndarray]:
         """Return the slots of each stretch of linked rows from one source, in order of arrival."""
         slots = np.flatnonzero(self.source == source)
@@ -138,14 +156,29 @@ class Replay:
             stretches.append(np.asarray(stretch))
         return stretches
 
-    def windows(self, start: np.ndarray) -> Windows:
+    def recent(self, rows: int) -> np.ndarray:
+        """Return the slots of training steps among the newest `rows` written, newest first."""
+        size = len(self.source)
+        slots = (self._cursor - 1 - np.arange(min(rows, size))) % size
+        return slots[self.online.has(slots)]
+
+    def windows(
+        self, start: np.ndarray, n_step: int | None = None, handover: Handover | None = None
+    ) -> Windows:
         """Return the n-step windows that start at slots (N,).
 
-            R = sum_{i<k} discount^i (r_i - price c_i),   d = discount^k, or 0 after a terminal step
+            R = sum_{i<k} discount^i r_i,   d = discount^k, or 0 after a terminal step
 
-        k is n, or less where the episode, the links, or (if asked for) a change of hands end.
+        with r the reward less what cost and take-overs are priced at. k is n, or less where the
+        episode, the links, or (if asked for) a change of hands end.
+
+        Args:
+            start: Slots.
+            n_step: n, the config's if None.
+            handover: What a change of hands does, the config's if None.
         """
-        config, price = self.config, np.float32(self.price)
+        config = self.config
+        handover = handover or config.handover
         count = len(start)
         reward = np.zeros(count, np.float32)
         discount = np.ones(count, np.float32)
@@ -153,24 +186,26 @@ class Replay:
         bootstrap = start.copy()
         current = start.copy()
         alive = np.ones(count, bool)
-        for _ in range(config.n_step):
-            value = self.reward[current] - price * self.cost[current]
-            reward += np.where(alive, discount * value, np.float32(0))
+        for _ in range(n_step or config.n_step):
+            if not alive.any():
+                break
             following = self.following[current]
-            terminal = self._terminal(current)
-            length += alive
             linked = following >= 0
-            bootstrap = np.where(alive & linked, following, bootstrap)
             safe = np.where(linked, following, current)
+            changed = linked & ~self.end[safe]
+            changed &= self.intervened[safe] != self.intervened[current]
+            taken = changed & self.intervened[safe]
+            reward += np.where(alive, discount * self._worth(current, taken), np.float32(0))
+            terminal = self._terminal(current)
+            if handover == "terminal":
+                terminal = terminal | taken
+            length += alive
+            bootstrap = np.where(alive & linked, following, bootstrap)
             step = np.float32(config.discount)
-            changed = self.intervened[safe] != self.intervened[current]
-            changed &= linked & ~self.end[safe]
-            if config.handover == "terminal":
-                terminal = terminal | changed
             discount = np.where(alive, discount * np.where(terminal, 0, step), discount)
             discount = discount.astype(np.float32)
             alive = alive & ~terminal & linked & self._startable(safe)
-            if config.handover != "through":
+            if handover != "through":
                 alive = alive & ~changed
             current = np.where(alive, safe, current)
         return Windows(reward, discount, bootstrap, length)
@@ -210,10 +245,17 @@ class Replay:
             raise Error("replay holds no complete step to learn from; add rows first")
         start = np.empty((batches, count), np.int64)
         if anchored > 0:
-            start[:, :anchored] = self.anchors.draw(rng, (batches, anchored))
+            start[:, :anchored] = self._draw_anchors(rng, (batches, anchored))
         if anchored < count:
-            start[:, anchored:] = self.online.draw(rng, (batches, count - anchored))
+            shape, weight = (batches, count - anchored), self.config.pre_weight
+            start[:, anchored:] = draw_thinned(self.online, self.pre, weight, rng, shape)
         return start.reshape(-1)
+
+    def _draw_anchors(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        share = self.config.intervention_share
+        if share is None:
+            return self.anchors.draw(rng, shape)
+        return draw_anchors(self.demonstrations, self.interventions, share, rng, shape)
 
     def _link(self, slot: int, actor: int) -> None:
         slots = self._open.setdefault(actor, [])
@@ -229,30 +271,54 @@ class Replay:
         if last >= 0:
             self.following[last] = slot
             self._enlist(last)
+            if self.intervened[slot] and not self.intervened[last] and self.config.pre_steps > 0:
+                before = np.asarray(slots[-self.config.pre_steps :])
+                self.pre[before] = ~self.intervened[before]
         slots.append(slot)
-        if self._terminal(np.asarray(slot)) and not self.end[slot]:
+        if self.end[slot]:
+            return
+        if self._terminal(np.asarray(slot)):
             self._enlist(slot)
+            self._close(slots)
+        elif self.truncated[slot]:
             self._close(slots)
 
     def _close(self, slots: list[int]) -> None:
+        driven = self.intervened[slots]
+        taken = np.append(driven[1:] & ~driven[:-1], False)
         total = np.float32(0)
-        for slot in reversed(slots):
-            total = self.reward[slot] + np.float32(self.config.discount) * total
+        for slot, worth in zip(
+            slots[::-1], self._worth(np.asarray(slots), taken)[::-1], strict=True
+        ):
+            total = worth + np.float32(self.config.discount) * total
             self.mc_return[slot] = total
-        own = self.config.own_successes and self.success[slots[-1]]
+            self.largest_return = max(self.largest_return, abs(float(total)))
+        own = self.config.own_successes and self.success[slots[-1]] and not self.held[slots[-1]]
         if own and not self.intervened[slots].any():
             for slot in slots:
                 self.anchors.add(slot)
+                self.demonstrations.add(slot)
 
     def _enlist(self, slot: int) -> None:
+        if self.held[slot]:
+            self.holdout.add(slot)
+            return
         if self.source[slot] == Source.ONLINE:
             self.online.add(slot)
         if self.source[slot] == Source.DEMO or self.intervened[slot]:
             self.anchors.add(slot)
+            (self.interventions if self.intervened[slot] else self.demonstrations).add(slot)
 
     def _strike(self, slot: int) -> None:
-        self.online.remove(slot)
-        self.anchors.remove(slot)
+        views = (self.online, self.anchors, self.demonstrations, self.interventions, self.holdout)
+        for view in views:
+            view.remove(slot)
+
+    def _worth(self, slots: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        config = self.config
+        own = self.reward[slots] if config.reward == "task" else np.float32(0)
+        own = own - np.float32(self.price) * self.cost[slots]
+        return own - np.float32(config.takeover_cost) * taken
 
     def _terminal(self, slots: np.ndarray) -> np.ndarray:
         terminal = self.terminated[slots]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from handrail.config import to_dict
 from handrail.errors import CheckpointError
 from learner.checkpoint import Checkpoints
@@ -43,16 +45,23 @@ def restore(trainer: Trainer, ledger: Ledger, store: Store, checkpoints: Checkpo
         )
 
 
-def checkpoint(trainer: Trainer, checkpoints: Checkpoints) -> None:
+def checkpoint(trainer: Trainer, checkpoints: Checkpoints) -> bool:
     """Write everything that a resumed run and `load_policy` need.
+
+    Returns:
+        False where weights aren't finite: nothing is written, so that older checkpoints, from which
+        a run can go on, aren't pushed out by ones from which none can.
 
     Raises:
         StorageError: The disk refused; older checkpoints are unharmed.
     """
     state = trainer.state_dict()
+    if not all(np.isfinite(array).all() for array in state["arrays"].values()):
+        return False
     described: dict[str, Any] = {
         "spec": to_dict(trainer.spec),
         "learner": to_dict(trainer.config),
         "base": to_dict(trainer.base_config),
     }
     checkpoints.save({"meta": {**state["meta"], "config": described}, "arrays": state["arrays"]})
+    return True

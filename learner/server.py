@@ -23,6 +23,7 @@ from handrail.spec import EnvSpec
 from handrail.transport import Broadcaster, RequestServer, StreamReceiver
 from learner.checkpoint import Checkpoints
 from learner.config import BaseConfig, LearnerConfig
+from learner.gate import Verdict, announce
 from learner.ledger import Ledger
 from learner.packet import split_base
 from learner.restore import checkpoint, restore
@@ -117,7 +118,9 @@ class Server:
             self._publish()
 
     def _publish(self) -> None:
+        before = self.trainer.publication.verdict
         meta, arrays = self.trainer.packet()
+        tell(self.trainer, before, self.metrics)
         base, rest = split_base(arrays)
         if meta["base_version"] != self._base_published:
             self.broadcast.publish("base", {"base_version": meta["base_version"]}, base)
@@ -149,8 +152,8 @@ class Server:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        if self.trainer.fitted:
-            checkpoint(self.trainer, self.checkpoints)
+        if self.trainer.fitted and not checkpoint(self.trainer, self.checkpoints):
+            log.error("no checkpoint is written: the weights are not finite")
         self._checkpoint_time = time.monotonic()
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -170,4 +173,21 @@ def report_of(trainer: Trainer) -> dict[str, Any]:
         "store_rows": trainer.rows,
         "version": trainer.version,
         **trainer.metrics(),
+        **trainer.diagnose(),
     }
+
+
+def tell(trainer: Trainer, before: Verdict | None, metrics: Metrics) -> None:
+    """Log that the gate shut or opened, and write the event where people look.
+
+    Args:
+        trainer: Has just been asked for a packet.
+        before: The verdict before.
+        metrics: Of the run.
+    """
+    verdict = trainer.publication.verdict
+    assert verdict is not None
+    text = announce(before, verdict, trainer.version, trainer.updates)
+    if text is not None:
+        log.warning("%s", text)
+        metrics.write("event", text=text, env_steps=trainer.env_steps)

@@ -16,14 +16,16 @@ from handrail.config import check, digest
 from handrail.errors import CheckpointError, Error
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
-from learner import governor, phases
+from learner import diagnostics, governor, phases
 from learner.bases.bc import BCWeights, Report, fit_bc, predict
 from learner.bases.queue import roll_along
 from learner.config import BaseConfig, LearnerConfig
+from learner.holdout import held_out
 from learner.normaliser import fit, identity
 from learner.operator import make_operator
-from learner.packet import PolicyWeights, pack, template
+from learner.packet import PolicyWeights, template
 from learner.price import Price
+from learner.publication import Publication
 from learner.replay import Replay
 from learner.trees import flatten, unflatten
 from learner.update import METRICS, Fixed, init_state, make_update
@@ -53,7 +55,6 @@ class Trainer:
         self.updates = 0
         self.version = 0
         self.base_version = 0
-        self.refused = 0
         self.normaliser = identity(spec.state)
         self.base: BCWeights | None = None
         self.fitted = False  # whether fit_base has run, so that there is something to publish
@@ -67,7 +68,7 @@ class Trainer:
         self._critic_only = make_update(*sizes, with_actor=False)
         self._full = make_update(*sizes, with_actor=True)
         self._metrics: jax.Array | None = None
-        self._good: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
+        self.publication = Publication(self._operator)
 
     @property
     def phase(self) -> phases.Phase:
@@ -85,11 +86,16 @@ class Trainer:
         return self._critic_only._cache_size() + self._full._cache_size()  # type: ignore[attr-defined]
 
     def add(self, row: Transition, actor: int = 0) -> None:
-        """Take in a row; rows of one actor come in order. Evaluation rows are not trained on."""
+        """Take in a row; rows of one actor come in order.
+
+        Evaluation rows are passed over; held-out episodes count as steps, but critics and actor
+        never train on them. The base does: it holds out demonstrations of its own.
+        """
         self.rows += 1
         if row.source == Source.EVAL:
             return
-        self.replay.add(row, actor)
+        held = held_out(self.config.holdout, self.seed, actor, row.episode)
+        self.replay.add(row, actor, held)
         if self.price.add(row, actor):
             self.replay.price = self.price.value
         if row.source == Source.ONLINE and not row.end:
@@ -172,30 +178,39 @@ class Trainer:
         values: dict[str, float] = {
             "gain": self.gain,
             "updates_per_step": self.updates / max(1, self.env_steps),
-            "refused": float(self.refused),
+            "refused": float(self.publication.refused),
             "cost_price": self.price.value,
             "episode_cost": self.price.last_cost,
         }
         if self._metrics is not None:
             pairs = zip(METRICS, np.asarray(self._metrics).tolist(), strict=True)
             values.update({name: value for name, value in pairs if value == value})
+        verdict = self.publication.verdict
+        if verdict is not None and verdict.change == verdict.change:
+            values["gate_change"] = verdict.change
         return values
 
+    def diagnose(self) -> dict[str, float]:
+        """Return what `diagnostics.NAMES` names, as far as it is known; changes nothing."""
+        if self.updates == 0:
+            return {}
+        rng = np.random.default_rng((self.seed, 7, self.updates))
+        sample = diagnostics.draw_sample(self.replay, rng)
+        return diagnostics.report(self._operator, self._state, sample, self._fixed())
+
     def packet(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return meta data and arrays for the actor, as copies; never weights that aren't finite.
+        """Return meta data and arrays for the actor, as copies: of the last good weights.
+
+        Those are the newest unless the gate refuses them; `publication.verdict` says so and why.
 
         Raises:
             Error: The weights aren't finite and none ever were.
         """
-        arrays = pack(self._weights())
-        if not all(np.isfinite(a).all() for a in arrays.values()):
-            self.refused += 1
-            if self._good is None:
-                raise Error("the first weights are not finite; lower learner.critic_rate")
-            return self._good
-        self.version += 1
-        self._good = (self._meta(), arrays)
-        return self._good
+        rng = np.random.default_rng((self.seed, 6, self.updates))
+        if self.publication.ask(self._weights(), self.replay, rng, self._holdout_error(rng)):
+            self.version += 1
+            self.publication.name(self._meta())
+        return self.publication.packet()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs but the rows: "meta" and flat "arrays"."""
@@ -203,13 +218,15 @@ class Trainer:
         arrays |= flatten(self.normaliser, "normaliser")
         if self.base is not None:
             arrays |= flatten(self.base, "base")
-        meta = self._meta() | {
+        published, good = self.publication.state_dict()
+        arrays |= good
+        meta = self._meta() | published
+        meta |= {
             "state_format": FORMAT,
             "config_hash": self.config_hash,
             "cursor": self.rows,
             "fitted": self.fitted,
             "normalised": self._normalised,
-            "refused": self.refused,
             "seed": self.seed,
         }
         return {"meta": meta, "arrays": arrays}
@@ -218,9 +235,12 @@ class Trainer:
     def config_hash(self) -> str:
         """Digest of what must not change between a checkpoint and its resumption.
 
-        The budget may: a run can be made longer.
+        The budget may: a run can be made longer. So may the gate, which decides what is published.
         """
-        return digest(replace(self.config, total_steps=1), self.base_config, self.spec.hash)
+        config = replace(
+            self.config, total_steps=1, gate_action_change=1.0, gate_td_error=1.0, gate_patience=1
+        )
+        return digest(config, self.base_config, self.spec.hash)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; add its first `meta["cursor"]` rows before, the others after.
@@ -252,10 +272,23 @@ class Trainer:
         restored = unflatten(self._state, arrays, "state")
         self._state = jax.tree.map(jax.numpy.asarray, restored)
         self.updates, self.version = meta["updates"], meta["version"]
-        self.base_version, self.refused = meta["base_version"], meta["refused"]
+        self.base_version = meta["base_version"]
         self.fitted, self._normalised = meta["fitted"], meta["normalised"]
+        self.publication.load_state_dict(meta, arrays, like._replace(base=self.base))
         if self.base is not None:
             self._relabel()
+
+    def _fixed(self) -> Fixed:
+        gain = np.float32(self.gain)
+        return Fixed(self._key, self.normaliser, gain, gain)
+
+    def _holdout_error(self, rng: np.random.Generator) -> float | None:
+        if self.phase != "online" or self.updates == 0:
+            return None  # the actor hasn't followed the critics anywhere yet
+        rows = diagnostics.draw_holdout(self.replay, rng)
+        if rows is None:
+            return None
+        return float(diagnostics.td_error(self._operator, self._state, rows, self._fixed()))
 
     def _weights(self) -> PolicyWeights:
         state = self._state

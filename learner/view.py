@@ -19,6 +19,10 @@ class View:
     def __contains__(self, slot: int) -> bool:
         return bool(self._place[slot] >= 0)
 
+    def has(self, slots: np.ndarray) -> np.ndarray:
+        """Return which slots (N,) are members, as bool (N,)."""
+        return self._place[slots] >= 0
+
     def add(self, slot: int) -> None:
         """Add a slot; a member stays one."""
         if self._place[slot] < 0:

@@ -1,0 +1,162 @@
+"""May new weights reach the arm? Judged at each publication, as a function of values alone.
+
+A candidate is refused where
+
+    a weight is not finite,
+    its held-out TD error > gate_td_error * largest return seen         (once the actor learns), or
+    mean |a_new - a_old| / s over the probe states > gate_action_change,
+
+a_old being the actions of the last accepted weights and s the reach of an edit in each dimension.
+The gain is taken as full: a change that the ramp still hides is a change. Both the averaged actor,
+which is evaluated, and the newest one, which explores, are asked; the larger change counts.
+
+What was refused for its actions alone is further from the last accepted weights at each try, so
+that rule by itself would lock the gate for ever. The gate therefore also compares each candidate
+with the one before it: after `gate_patience` refusals in a row between which the actions stayed
+near each other, the policy has settled elsewhere and is accepted from there. A policy that goes on
+jumping, or whose critics are off, never is.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learner.normaliser import normalise
+from learner.operator import BaseContext, Operator
+from learner.packet import PolicyWeights
+
+PROBE = 128  # [rows], at which actions are compared
+
+
+class Probe(NamedTuple):
+    """States at which old and new weights are compared."""
+
+    state: np.ndarray  # (N, S), in its own units
+    context: BaseContext  # of the base at those states
+
+
+class Standing(NamedTuple):
+    """What the gate remembers."""
+
+    good: PolicyWeights | None = None  # the last accepted; None before the first
+    last: PolicyWeights | None = None  # the newest candidate that was finite
+    settled: int = 0  # refusals for their actions in a row, each near the one before
+    refusals: int = 0  # in a row
+
+
+class Verdict(NamedTuple):
+    """What the gate says of a candidate."""
+
+    accepted: bool
+    reason: str  # why it was refused, or accepted from afar; else empty
+    change: float  # [-], mean |a_new - a_old| / reach; nan where it wasn't compared
+    refusals: int  # in a row, this one included; 0 where accepted
+
+
+@partial(jax.jit, static_argnums=0)
+def action_change(
+    operator: Operator, probe: Probe, old: PolicyWeights, new: PolicyWeights
+) -> jax.Array:
+    """Return mean |a_new - a_old| / reach of the averaged or the exploring actor, the larger.
+
+    Only dimensions that an edit can move count; without any, nothing changes.
+
+    Args:
+        operator: The operator's constants.
+        probe: N states.
+        old: Weights; their base isn't asked, the probe holds its actions.
+        new: The same.
+    """
+    moves = np.flatnonzero(operator.reach)
+    if len(moves) == 0:
+        return jnp.zeros(())
+    difference = _actions(operator, probe, new) - _actions(operator, probe, old)
+    share = jnp.abs(difference[..., moves]) / jnp.asarray(operator.reach, jnp.float32)[moves]
+    return share.mean((1, 2)).max()
+
+
+def judge(
+    operator: Operator,
+    probe: Probe,
+    standing: Standing,
+    candidate: PolicyWeights,
+    td_error: float | None = None,
+    largest_return: float = 0.0,
+) -> tuple[Standing, Verdict]:
+    """Return what the gate remembers from now on, and whether the candidate may be published.
+
+    Args:
+        operator: The operator's constants, and the config with the thresholds.
+        probe: N states.
+        standing: What the gate remembers.
+        candidate: Weights to judge.
+        td_error: Mean held-out TD error [reward]; None where it doesn't count yet.
+        largest_return: Largest return of an episode so far [reward]; 0 while all were nothing.
+    """
+    config, nan = operator.config, float("nan")
+    refused = standing._replace(settled=0, refusals=standing.refusals + 1)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(candidate)):
+        return refused, Verdict(False, "weights are not finite", nan, refused.refusals)
+    accepted = Standing(candidate, candidate)
+    if standing.good is None or standing.last is None:
+        return accepted, Verdict(True, "", nan, 0)
+    moved = _change(operator, probe, standing.good, candidate)
+    refused = refused._replace(last=candidate)
+    limit = config.gate_td_error * largest_return
+    if td_error is not None and limit > 0 and not td_error <= limit:
+        reason = (
+            f"held-out TD error {td_error:.3g} is above {limit:.3g} "
+            f"(learner.gate_td_error {config.gate_td_error:g} of the largest return)"
+        )
+        return refused, Verdict(False, reason, moved, refused.refusals)
+    if moved <= config.gate_action_change:
+        return accepted, Verdict(True, "", moved, 0)
+    moved_since = _change(operator, probe, standing.last, candidate)
+    near = moved_since <= config.gate_action_change
+    settled = standing.settled + 1 if near else 1
+    if settled > config.gate_patience:
+        reason = f"actions settled {moved:.2f} of their reach away"
+        return accepted, Verdict(True, reason, moved, 0)
+    reason = (
+        f"actions moved by {moved:.2f} of their reach "
+        f"(learner.gate_action_change {config.gate_action_change:g})"
+    )
+    refused = refused._replace(settled=settled)
+    return refused, Verdict(False, reason, moved, refused.refusals)
+
+
+def announce(before: Verdict | None, after: Verdict, version: int, updates: int) -> str | None:
+    """Return a line for people where the gate shuts or opens, None where nothing changed.
+
+    Args:
+        before: The verdict before, if any.
+        after: The newest.
+        version: That the arm has now.
+        updates: Made so far.
+    """
+    shut = before is not None and not before.accepted
+    if not after.accepted and not shut:
+        return f"weights of update {updates} refused: {after.reason}; the arm keeps v{version}"
+    if after.accepted and shut and before is not None:
+        why = f": {after.reason}" if after.reason else ""
+        return f"weights accepted again as v{version} after {before.refusals} refusals{why}"
+    return None
+
+
+def _change(operator: Operator, probe: Probe, old: PolicyWeights, new: PolicyWeights) -> float:
+    return float(action_change(operator, probe, old._replace(base=None), new._replace(base=None)))
+
+
+def _actions(operator: Operator, probe: Probe, weights: PolicyWeights) -> jax.Array:
+    state = normalise(weights.normaliser, jnp.asarray(probe.state))
+    noise = jnp.zeros(probe.context.action.shape, jnp.float32)
+    acted = [
+        operator.act(actor, weights.critic, state, probe.context, noise, 1.0).action
+        for actor in (weights.actor, weights.ema_actor)
+    ]
+    return jnp.stack(acted)

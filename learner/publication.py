@@ -1,0 +1,122 @@
+"""What was last published, and whether the newest weights may take its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handrail.errors import Error
+from learner.gate import PROBE, Probe, Standing, Verdict, judge
+from learner.operator import BaseContext, Operator
+from learner.packet import PolicyWeights, pack
+from learner.replay import Replay
+from learner.trees import flatten, unflatten
+
+RECENT = 1000  # [rows], newest, of which half the probe is drawn
+
+Packet = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class Publication:
+    """Keeps the last good weights and asks the gate about new ones."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._standing = Standing()
+        self._meta: dict[str, Any] = {}
+        self.refused = 0  # candidates
+        self.verdict: Verdict | None = None  # of the newest candidate
+
+    @property
+    def refusing(self) -> bool:
+        """Whether the newest candidate was refused."""
+        return self._standing.refusals > 0
+
+    def ask(
+        self,
+        weights: PolicyWeights,
+        replay: Replay,
+        rng: np.random.Generator,
+        td_error: float | None,
+    ) -> bool:
+        """Return whether weights may be published; if so they are the last good ones from now on.
+
+        Args:
+            weights: To judge; they are copied.
+            replay: For the probe states, and the largest return.
+            rng: Source of chance.
+            td_error: Mean held-out TD error [reward]; None where it doesn't count yet.
+
+        Raises:
+            Error: The weights aren't finite and none ever were.
+        """
+        candidate = jax.tree.map(np.array, weights)
+        probe = draw_probe(replay, rng)
+        self._standing, self.verdict = judge(
+            self._operator,
+            probe,
+            self._standing,
+            candidate,
+            td_error,
+            replay.largest_return,
+        )
+        if self._standing.good is None:
+            raise Error("the first weights are not finite; lower learner.critic_rate")
+        self.refused += not self.verdict.accepted
+        return self.verdict.accepted
+
+    def name(self, meta: dict[str, Any]) -> None:
+        """Give the last good weights their meta data."""
+        self._meta = meta
+
+    def packet(self) -> Packet:
+        """Return meta data and arrays of the last good weights, as copies."""
+        assert self._standing.good is not None
+        return self._meta, pack(self._standing.good)
+
+    def state_dict(self) -> Packet:
+        """Return what a checkpoint keeps: "good" and "refused" in meta, arrays as "good/..."."""
+        arrays = {}
+        if self._standing.good is not None:
+            arrays = flatten(self._standing.good._replace(base=None), "good")
+        meta = {"good": self._meta, "refused": self.refused, "refusing": self.refusing}
+        return meta, arrays
+
+    def load_state_dict(
+        self, meta: dict[str, Any], arrays: dict[str, np.ndarray], like: PolicyWeights
+    ) -> None:
+        """Go on from a checkpoint; a streak of refusals begins anew.
+
+        Args:
+            meta: With what `state_dict` returned.
+            arrays: The same.
+            like: Shapes of the weights; its base is the checkpoint's.
+
+        Raises:
+            CheckpointError: An array is missing or has another shape.
+        """
+        self.refused = meta["refused"]
+        if meta["good"]:
+            good = unflatten(like._replace(base=None), arrays, "good")
+            self._standing = Standing(good._replace(base=like.base), good)
+            self._meta = meta["good"]
+
+
+def draw_probe(replay: Replay, rng: np.random.Generator) -> Probe:
+    """Return states of demonstrations and, as far as there are, of the newest steps: half each.
+
+    Args:
+        replay: May be empty.
+        rng: Source of chance.
+    """
+    slots = np.zeros(PROBE, np.int64)
+    recent = replay.recent(RECENT)
+    if len(replay.anchors):
+        slots = replay.anchors.draw(rng, (PROBE,))
+    if len(recent):
+        newest = PROBE // 2 if len(replay.anchors) else PROBE
+        slots[:newest] = rng.choice(recent, newest)
+    return Probe(replay.states(slots), BaseContext(*map(jnp.asarray, replay.context(slots))))
