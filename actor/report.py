@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actor.live_state import TRAINING, WINDOW, phase_name
+from actor.live_state import WINDOW
+from actor.report_axes import (
+    AMBER,
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    TEAL,
+    VIOLET,
+    at_least,
+    curve,
+    heading,
+    percent,
+    percent_axis,
+    shade_phases,
+    style,
+)
+from actor.report_learner import PANELS, draw_networks, series
 from actor.summary import (
-    ACTING,
     Row,
     evaluations,
     read_rows,
@@ -25,10 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["summarise", "wilson", "write_report"]
 
-INK, GREY, FAINT = "#1f2933", "#7b8794", "#cbd2d9"
 FEW = 4  # [episodes], too few for a mean worth drawing
-SHADES = {"roll-outs": "#e9edf1", "warm-up": "#f4f6f8"}
-TEAL, AMBER, BLUE, VIOLET = "#0f766e", "#c2570c", "#2563a8", "#6d4aa8"
 
 
 def write_report(run_folder: Path) -> dict[str, Any]:
@@ -65,28 +78,30 @@ def draw(rows: list[Row], summary: dict[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     with rc_context({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK}):
-        figure = Figure(figsize=(10, 6.4), facecolor="white")
+        figure = Figure(figsize=(10, 8.6), facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(
-            2, 3, height_ratios=[1.75, 1], left=0.06, right=0.86, top=0.79, bottom=0.085,
-            hspace=0.4, wspace=0.24,
+            3, 12, height_ratios=[1.75, 1, 1], left=0.06, right=0.86, top=0.835, bottom=0.065,
+            hspace=0.42, wspace=1.7,
         )  # fmt: skip
         success = figure.add_subplot(grid[0, :])
-        panels = [figure.add_subplot(grid[1, i]) for i in range(3)]
+        panels = [figure.add_subplot(grid[1, 4 * i : 4 * i + 4]) for i in range(3)]
+        networks = [figure.add_subplot(grid[2, 3 * i : 3 * i + 3]) for i in range(PANELS)]
         _title(figure, summary)
         episodes = training_episodes(rows)
         end = max(1, summary["env_steps"])
-        for axes in (success, *panels):
-            _style(axes, end, 5.5 if axes is success else 2.6)
-            _shade_phases(axes, rows, end, named=axes is success)
+        for axes in (success, *panels, *networks):
+            style(axes, end, 5.5 if axes is success else 2.6)
+            shade_phases(axes, rows, end, named=axes is success)
         _success(success, episodes, evaluations(rows), end)
-        _curve(panels[0], "interventions, share of steps", AMBER, *_interventions(episodes))
-        _curve(panels[1], "return", BLUE, *_returns(episodes))
-        _curve(panels[2], "Q of the acting policy", VIOLET, *_values(rows))
-        panels[1].set_xlabel("training steps", color=GREY, fontsize=8)
-        _at_least(panels[1], 0.0, 1.0)
+        curve(panels[0], "interventions, share of steps", AMBER, *_interventions(episodes))
+        curve(panels[1], "return", BLUE, *_returns(episodes))
+        curve(panels[2], "Q of the acting policy", VIOLET, *series(rows, "q"))
+        draw_networks(networks, rows, summary["refused"])
+        figure.text(0.46, 0.012, "training steps", color=GREY, fontsize=8, ha="center")
+        at_least(panels[1], 0.0, 1.0)
         panels[0].set_ylim(0, max(0.1, panels[0].get_ylim()[1]))
-        panels[0].yaxis.set_major_formatter(_percent_axis())
+        panels[0].yaxis.set_major_formatter(percent_axis())
         panels[0].text(
             0.98, 0.92, f"{summary['interventions']} take-overs in all", ha="right", va="top",
             transform=panels[0].transAxes, color=GREY, fontsize=8,
@@ -105,62 +120,23 @@ def moving(values: Sequence[float], window: int = WINDOW) -> np.ndarray:
 def _title(figure: Figure, summary: dict[str, Any]) -> None:
     seed = "" if summary["seed"] is None else f" · seed {summary['seed']}"
     figure.text(
-        0.06, 0.925, f"{summary['task']} · {summary['preset']}{seed}", fontsize=17, weight="bold"
+        0.06, 0.945, f"{summary['task']} · {summary['preset']}{seed}", fontsize=17, weight="bold"
     )
     minutes = summary["train_s"] / 60
     parts = [f"{summary['env_steps']:,} training steps in {minutes:.1f} min".replace(",", " ")]
     base = []
     if summary["base_success"] is not None:
-        base = [f"base {_percent(summary['base_success'])}"]
+        base = [f"base {percent(summary['base_success'])}"]
     if summary["success"] is not None:
         parts = [
-            f"{_percent(summary['success'])} of {summary['episodes']} autonomous episodes "
-            f"(95 % interval {_percent(summary['success_low'])} to "
-            f"{_percent(summary['success_high'])})",
+            f"{percent(summary['success'])} of {summary['episodes']} autonomous episodes "
+            f"(95 % interval {percent(summary['success_low'])} to "
+            f"{percent(summary['success_high'])})",
             *base,
             *parts,
         ]
-    figure.text(0.06, 0.885, "   ·   ".join(parts), fontsize=10, color=GREY)
-    figure.text(0.97, 0.925, "Handrail", fontsize=10, color=FAINT, ha="right", weight="bold")
-
-
-def _style(axes: Axes, end: float, ticks: float) -> None:
-    axes.set_xlim(0, end)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(length=0, labelcolor=GREY, labelsize=8)
-    axes.grid(axis="y", color=FAINT, linewidth=0.5, alpha=0.7)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}".replace(",", " "))
-    axes.set_xticks(_ticks(end, ticks))
-
-
-def _ticks(end: float, most: float) -> list[float]:
-    step = next(s * 10.0**e for e in range(9) for s in (1, 2, 5) if end <= most * s * 10**e)
-    return [i * step for i in range(int(end / step) + 1)]
-
-
-def _shade_phases(axes: Axes, rows: list[Row], end: float, named: bool) -> None:
-    for name, start, stop in _phases(rows, end):
-        if name != "online":
-            axes.axvspan(start, stop, color=SHADES[name], linewidth=0, zorder=0)
-        if named and stop - start > 0.007 * end * len(name):
-            axes.text(
-                (start + stop) / 2, 1.02, name, ha="center", va="bottom", color=GREY, fontsize=8,
-                transform=axes.get_xaxis_transform(),
-            )  # fmt: skip
-
-
-def _phases(rows: list[Row], end: float) -> list[tuple[str, float, float]]:
-    starts: list[tuple[str, float]] = []
-    for r in rows:
-        name = phase_name(r.get("phase")) if r.get("kind") in ACTING else ""
-        if name in TRAINING and name not in [n for n, _ in starts]:
-            starts.append((name, float(r.get("env_steps") or 0)))
-    stops = [start for _, start in starts[1:]]
-    spans = zip(starts, [*stops, end], strict=False)  # neither where there are no phases
-    return [(name, start, stop) for (name, start), stop in spans if stop > start]
+    figure.text(0.06, 0.915, "   ·   ".join(parts), fontsize=10, color=GREY)
+    figure.text(0.97, 0.945, "Handrail", fontsize=10, color=FAINT, ha="right", weight="bold")
 
 
 def _success(
@@ -171,14 +147,14 @@ def _success(
     outcomes = [float(bool(r.get("success"))) for r in alone]
     axes.set_ylim(-0.06, 1.06)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes.yaxis.set_major_formatter(_percent_axis())
+    axes.yaxis.set_major_formatter(percent_axis())
     if alone:
         marks = np.where(np.asarray(outcomes) > 0.5, 1.035, -0.035)
         axes.scatter(steps, marks, marker="|", s=16, linewidths=0.7, color=GREY, alpha=0.6)
         axes.plot(
             steps[FEW:], moving(outcomes)[FEW:], color=TEAL, linewidth=2.2, solid_capstyle="round"
         )
-    _heading(axes, f"success, last {WINDOW} autonomous training episodes", pad=17)
+    heading(axes, f"success, last {WINDOW} autonomous training episodes", pad=17)
     for name, outcome, height in _labels(results):
         share = sum(outcome.values()) / len(outcome)
         main = name == "policy"
@@ -194,7 +170,7 @@ def _success(
             axes.axhline(share, color=colour, linewidth=1.1, linestyle=style)
         label = name.removeprefix("trivial/").replace("_", " ")
         axes.annotate(
-            f"{label} {_percent(share)}", (1.012, height), color=colour,
+            f"{label} {percent(share)}", (1.012, height), color=colour,
             xycoords=axes.get_yaxis_transform(), va="center", fontsize=8,
             weight="bold" if main else "normal", annotation_clip=False,
         )  # fmt: skip
@@ -225,42 +201,3 @@ def _interventions(episodes: list[Row]) -> tuple[list[float], np.ndarray]:
 def _returns(episodes: list[Row]) -> tuple[list[float], np.ndarray]:
     returns = moving([float(r.get("return") or 0.0) for r in episodes])
     return [float(r["env_steps"]) for r in episodes[FEW:]], returns[FEW:]
-
-
-def _values(rows: list[Row]) -> tuple[list[float], np.ndarray]:
-    points = [
-        (float(r.get("env_steps") or 0), float(r["q"]))
-        for r in rows
-        if r.get("kind") == "learner" and isinstance(r.get("q"), int | float)
-    ]
-    return [p[0] for p in points], np.asarray([p[1] for p in points])
-
-
-def _curve(axes: Axes, name: str, colour: str, steps: list[float], values: np.ndarray) -> None:
-    _heading(axes, name)
-    axes.locator_params(axis="y", nbins=4, steps=[1, 2, 5, 10])
-    if steps:
-        axes.plot(steps, values, color=colour, linewidth=1.6, solid_capstyle="round")
-    else:
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, "nothing yet", ha="center", color=GREY, transform=axes.transAxes)
-
-
-def _at_least(axes: Axes, low: float, high: float) -> None:
-    margin = 0.04 * (high - low)
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(min(bottom, low - margin), max(top, high + margin))
-
-
-def _heading(axes: Axes, text: str, pad: float = 8) -> None:
-    axes.set_title(text, loc="left", fontsize=9.5, color=INK, weight="bold", pad=pad)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
-
-
-def _percent_axis() -> Any:
-    from matplotlib.ticker import PercentFormatter
-
-    return PercentFormatter(1.0, decimals=0, symbol=" %")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actor.report import AMBER, BLUE, FAINT, GREY, INK, TEAL
+from actor.report_axes import AMBER, BLUE, FAINT, GREY, INK, TEAL
 from handrail.critic import Critic
 from learner.risk.alarm import false_alarms
 from learner.risk.calibrate import Scored

@@ -22,8 +22,9 @@ def summarise(run_folder: Path) -> dict[str, Any]:
     Keys: task, preset, seed; success with its 95 % interval success_low to success_high over
     `episodes` evaluation episodes; base_success from the same starts and trivial_success, the best
     trivial policy's; env_steps and train_episodes of training; interventions, the take-overs in
-    training; updates; train_s, the time on the run's clock to the end of training, which takes in
-    recording and the base. What the run has not come to yet is None or 0.
+    training; refused, the publications of weights that the gate kept from the arm; updates;
+    train_s, the time on the run's clock to the end of training, which takes in recording and the
+    base. What the run has not come to yet is None or 0.
 
     Args:
         run_folder: A run folder, finished or not.
@@ -52,6 +53,7 @@ def summarise(run_folder: Path) -> dict[str, Any]:
         "env_steps": max((int(r.get("env_steps") or 0) for r in rows), default=0),
         "train_episodes": len(training),
         "interventions": sum(takeovers(r) for r in training),
+        "refused": max((int(r.get("refused") or 0) for r in rows), default=0),
         "updates": max((int(r.get("updates") or 0) for r in rows), default=0),
         "train_s": training_time(rows),
     }

@@ -46,7 +46,10 @@ def metric_rows():
         )  # fmt: skip
         write(
             "learner", env_steps=env_steps, updates=2 * env_steps, updates_per_step=2.0,
-            q=env_steps / 2000, gain=0.5, phase=phase,
+            q=env_steps / 2000, gain=0.5, phase=phase, refused=int(env_steps > 700),
+            td_holdout=0.06 + 0.02 * rng.random(), td_online=0.05, td_demo=0.02,
+            q_bias=0.3 * math.exp(-env_steps / 500) - 0.02, dormant_critic=0.01 + env_steps * 1e-5,
+            dormant_actor=0.0, norm_critic=60 + env_steps / 100, norm_actor=20.0,
         )  # fmt: skip
         success = rng.random() < 0.4 + env_steps / 4000
         write(
