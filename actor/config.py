@@ -82,15 +82,19 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
     """
     table = load_toml(find_config(name))
     options = list(overrides or [])
+    learner = table.setdefault("learner", {})
     preset = _option(options, "--learner.preset")
     if preset is not None:
-        table.setdefault("learner", {})["preset"] = preset
+        learner["preset"] = preset
+    utd = _option(options, "--learner.utd")
+    if utd is not None:  # before the defaults that follow it are filled in
+        learner["utd"] = _number(utd)
     config = parse_config(table)
     if options:
         config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
     # the learner's phases are shares of the run's budget
-    learner = dataclasses.replace(config.learner, total_steps=config.run.steps)
-    return dataclasses.replace(config, learner=learner)
+    whole = dataclasses.replace(config.learner, total_steps=config.run.steps)
+    return dataclasses.replace(config, learner=whole)
 
 
 def parse_config(table: dict[str, Any]) -> Config:
@@ -136,6 +140,13 @@ def _shipped_folder() -> Path:
     package = Path(str(importlib.resources.files("handrail")))
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # refused where its rule is known
 
 
 def _option(options: list[str], name: str) -> str | None:

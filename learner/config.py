@@ -84,7 +84,7 @@ class LearnerConfig:
     gate_patience: int = 4  # [publications], refused for their actions alone before one is believed
 
     # Pace. An update is one critic step.
-    utd: float = 2.0  # [updates/env step]
+    utd: float = 2.0  # [updates/env step]; another one scales batch and rates left out, `scaling`
     actor_every: int = 2  # [updates], critic steps per actor step; one compiled call does them
     collect: float = 0.05  # [-], share of total_steps that is rolled out before learning
     collect_with: Literal["base", "policy", "random"] = "base"  # who acts in those

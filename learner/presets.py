@@ -10,10 +10,12 @@ ibrl                   zeros             policy or base    TD3
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, get_args
 
 from handrail.config import check, from_dict
 from learner.config import LearnerConfig, PresetName
+from learner.scaling import scaled
 
 _FROM_SCRATCH: dict[str, Any] = {
     "edit_from": "zeros",
@@ -34,16 +36,24 @@ PRESETS: dict[str, dict[str, Any]] = {
     "residual_hil": {"actor": "sac", "initial_log_std": -1.0},
 }
 
+_DEFAULTS = {field.name: field.default for field in fields(LearnerConfig)}
+
 
 def expand(table: dict[str, Any]) -> dict[str, Any]:
     """Return table [learner] with what its preset changes filled in; explicit keys win.
+
+    Where the table has another `utd` than the preset, batch and learning rates that it leaves out
+    follow the laws of `scaling`.
 
     Raises:
         ConfigError: There is no such preset.
     """
     name = table.get("preset", "resfit")
     check(name in PRESETS, "learner.preset", name, f"one of {', '.join(get_args(PresetName))}")
-    return {**PRESETS[name], **table, "preset": name}
+    plain = {**_DEFAULTS, **PRESETS[name]}
+    utd = table.get("utd", plain["utd"])
+    check(isinstance(utd, int | float) and utd > 0, "learner.utd", utd, "a positive number")
+    return {**PRESETS[name], **scaled(utd, plain), **table, "preset": name}
 
 
 def preset(name: PresetName, **overrides: Any) -> LearnerConfig:
