@@ -4,9 +4,10 @@ A candidate is refused where
 
     a weight is not finite,
     its held-out TD error > gate_td_error * largest return seen         (once the actor learns), or
-    mean |a_new - a_old| / s over the probe states > gate_action_change,
+    mean |a_new - a_old| / s over the probe states > gate_action_change * max(1, n / BURST),
 
-a_old being the actions of the last accepted weights and s the reach of an edit in each dimension.
+a_old being the actions of the last accepted weights, s the reach of an edit in each dimension, and
+n the updates since the candidate before: a learner that catches up moves far between two of them.
 The gain is taken as full: a change that the ramp still hides is a change. Both the averaged actor,
 which is evaluated, and the newest one, which explores, are asked; the larger change counts.
 
@@ -31,6 +32,7 @@ from learner.operator import BaseContext, Operator
 from learner.packet import PolicyWeights
 
 PROBE = 128  # [rows], at which actions are compared
+BURST = 100  # [updates] between candidates, above which more change is allowed, in proportion
 
 
 class Probe(NamedTuple):
@@ -47,6 +49,7 @@ class Standing(NamedTuple):
     last: PolicyWeights | None = None  # the newest candidate that was finite
     settled: int = 0  # refusals for their actions in a row, each near the one before
     refusals: int = 0  # in a row
+    updates: int = 0  # at the newest candidate
 
 
 class Verdict(NamedTuple):
@@ -85,6 +88,7 @@ def judge(
     probe: Probe,
     standing: Standing,
     candidate: PolicyWeights,
+    updates: int,
     td_error: float | None = None,
     largest_return: float = 0.0,
 ) -> tuple[Standing, Verdict]:
@@ -95,14 +99,15 @@ def judge(
         probe: N states.
         standing: What the gate remembers.
         candidate: Weights to judge.
+        updates: That made them.
         td_error: Mean held-out TD error [reward]; None where it doesn't count yet.
         largest_return: Largest return of an episode so far [reward]; 0 while all were nothing.
     """
     config, nan = operator.config, float("nan")
-    refused = standing._replace(settled=0, refusals=standing.refusals + 1)
+    refused = standing._replace(settled=0, refusals=standing.refusals + 1, updates=updates)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(candidate)):
         return refused, Verdict(False, "weights are not finite", nan, refused.refusals)
-    accepted = Standing(candidate, candidate)
+    accepted = Standing(candidate, candidate, updates=updates)
     if standing.good is None or standing.last is None:
         return accepted, Verdict(True, "", nan, 0)
     moved = _change(operator, probe, standing.good, candidate)
@@ -114,16 +119,17 @@ def judge(
             f"(learner.gate_td_error {config.gate_td_error:g} of the largest return)"
         )
         return refused, Verdict(False, reason, moved, refused.refusals)
-    if moved <= config.gate_action_change:
+    allowed = config.gate_action_change * max(1.0, (updates - standing.updates) / BURST)
+    if moved <= allowed:
         return accepted, Verdict(True, "", moved, 0)
     moved_since = _change(operator, probe, standing.last, candidate)
-    near = moved_since <= config.gate_action_change
+    near = moved_since <= allowed
     settled = standing.settled + 1 if near else 1
     if settled > config.gate_patience:
         reason = f"actions settled {moved:.2f} of their reach away"
         return accepted, Verdict(True, reason, moved, 0)
     reason = (
-        f"actions moved by {moved:.2f} of their reach "
+        f"actions moved by {moved:.2f} of their reach, allowed are {allowed:.2f} "
         f"(learner.gate_action_change {config.gate_action_change:g})"
     )
     refused = refused._replace(settled=settled)

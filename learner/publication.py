@@ -38,6 +38,7 @@ class Publication:
     def ask(
         self,
         weights: PolicyWeights,
+        updates: int,
         replay: Replay,
         rng: np.random.Generator,
         td_error: float | None,
@@ -46,6 +47,7 @@ class Publication:
 
         Args:
             weights: To judge; they are copied.
+            updates: That made them.
             replay: For the probe states, and the largest return.
             rng: Source of chance.
             td_error: Mean held-out TD error [reward]; None where it doesn't count yet.
@@ -60,6 +62,7 @@ class Publication:
             probe,
             self._standing,
             candidate,
+            updates,
             td_error,
             replay.largest_return,
         )
@@ -101,8 +104,9 @@ class Publication:
         self.refused = meta["refused"]
         if meta["good"]:
             good = unflatten(like._replace(base=None), arrays, "good")
-            self._standing = Standing(good._replace(base=like.base), good)
+            good = good._replace(base=like.base)
             self._meta = meta["good"]
+            self._standing = Standing(good, good, updates=self._meta["updates"])
 
 
 def draw_probe(replay: Replay, rng: np.random.Generator) -> Probe:

@@ -7,8 +7,6 @@ follows links can't cross an episode's end, a lost row, or the ring's wrap.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from handrail.errors import Error
@@ -17,15 +15,7 @@ from handrail.transition import Source, Transition
 from learner.config import Handover, LearnerConfig
 from learner.mix import draw_anchors, draw_thinned
 from learner.view import View
-
-
-class Windows(NamedTuple):
-    """n-step windows that start at some slots."""
-
-    reward: np.ndarray  # (N,) float32, sum of discount^i r_i
-    discount: np.ndarray  # (N,) float32, discount^k or 0
-    bootstrap: np.ndarray  # (N,) int64, slot of the state k steps later
-    length: np.ndarray  # (N,) int64, k
+from learner.windows import Windows, build
 
 
 class Replay:
@@ -165,50 +155,15 @@ class Replay:
     def windows(
         self, start: np.ndarray, n_step: int | None = None, handover: Handover | None = None
     ) -> Windows:
-        """Return the n-step windows that start at slots (N,).
-
-            R = sum_{i<k} discount^i r_i,   d = discount^k, or 0 after a terminal step
-
-        with r the reward less what cost and take-overs are priced at. k is n, or less where the
-        episode, the links, or (if asked for) a change of hands end.
+        """Return the n-step windows that start at slots (N,), see `windows.build`.
 
         Args:
             start: Slots.
-            n_step: n, the config's if None.
-            handover: What a change of hands does, the config's if None.
+            n_step: The config's if None.
+            handover: The config's if None.
         """
         config = self.config
-        handover = handover or config.handover
-        count = len(start)
-        reward = np.zeros(count, np.float32)
-        discount = np.ones(count, np.float32)
-        length = np.zeros(count, np.int64)
-        bootstrap = start.copy()
-        current = start.copy()
-        alive = np.ones(count, bool)
-        for _ in range(n_step or config.n_step):
-            if not alive.any():
-                break
-            following = self.following[current]
-            linked = following >= 0
-            safe = np.where(linked, following, current)
-            changed = linked & ~self.end[safe]
-            changed &= self.intervened[safe] != self.intervened[current]
-            taken = changed & self.intervened[safe]
-            reward += np.where(alive, discount * self._worth(current, taken), np.float32(0))
-            terminal = self._terminal(current)
-            if handover == "terminal":
-                terminal = terminal | taken
-            length += alive
-            bootstrap = np.where(alive & linked, following, bootstrap)
-            step = np.float32(config.discount)
-            discount = np.where(alive, discount * np.where(terminal, 0, step), discount)
-            discount = discount.astype(np.float32)
-            alive = alive & ~terminal & linked & self._startable(safe)
-            if handover != "through":
-                alive = alive & ~changed
-            current = np.where(alive, safe, current)
-        return Windows(reward, discount, bootstrap, length)
+        return build(self, start, n_step or config.n_step, handover or config.handover)
 
     def sample(
         self, count: int, rng: np.random.Generator, batches: int = 1
@@ -277,7 +232,7 @@ class Replay:
         slots.append(slot)
         if self.end[slot]:
             return
-        if self._terminal(np.asarray(slot)):
+        if self.terminal(np.asarray(slot)):
             self._enlist(slot)
             self._close(slots)
         elif self.truncated[slot]:
@@ -288,7 +243,7 @@ class Replay:
         taken = np.append(driven[1:] & ~driven[:-1], False)
         total = np.float32(0)
         for slot, worth in zip(
-            slots[::-1], self._worth(np.asarray(slots), taken)[::-1], strict=True
+            slots[::-1], self.worth(np.asarray(slots), taken)[::-1], strict=True
         ):
             total = worth + np.float32(self.config.discount) * total
             self.mc_return[slot] = total
@@ -314,13 +269,15 @@ class Replay:
         for view in views:
             view.remove(slot)
 
-    def _worth(self, slots: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    def worth(self, slots: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        """Return the reward (N,) of steps at slots; `taken`: a person took over after it."""
         config = self.config
         own = self.reward[slots] if config.reward == "task" else np.float32(0)
         own = own - np.float32(self.price) * self.cost[slots]
         return own - np.float32(config.takeover_cost) * taken
 
-    def _terminal(self, slots: np.ndarray) -> np.ndarray:
+    def terminal(self, slots: np.ndarray) -> np.ndarray:
+        """Return at which slots (N,) nothing follows that a backup could count, as bool."""
         terminal = self.terminated[slots]
         if self.config.success_is_terminal:
             terminal = terminal | self.success[slots]
@@ -328,8 +285,9 @@ class Replay:
             terminal = terminal | self.truncated[slots]
         return terminal
 
-    def _startable(self, slots: np.ndarray) -> np.ndarray:
-        return ~self.end[slots] & ((self.following[slots] >= 0) | self._terminal(slots))
+    def startable(self, slots: np.ndarray) -> np.ndarray:
+        """Return at which slots (N,) a window can start, as bool."""
+        return ~self.end[slots] & ((self.following[slots] >= 0) | self.terminal(slots))
 
     def _free_slot(self) -> int:
         size = len(self.source)

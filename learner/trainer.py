@@ -207,7 +207,8 @@ class Trainer:
             Error: The weights aren't finite and none ever were.
         """
         rng = np.random.default_rng((self.seed, 6, self.updates))
-        if self.publication.ask(self._weights(), self.replay, rng, self._holdout_error(rng)):
+        weights, error = self._weights(), self._holdout_error(rng)
+        if self.publication.ask(weights, self.updates, self.replay, rng, error):
             self.version += 1
             self.publication.name(self._meta())
         return self.publication.packet()

@@ -56,8 +56,8 @@ def probe() -> Probe:
 def verdicts(biases: list[float], **more: Any) -> list[bool]:
     """Return which candidates pass, one after the other."""
     standing, passed = Standing(), []
-    for bias in biases:
-        standing, verdict = judge(OPERATOR, probe(), standing, weights(bias), **more)
+    for n, bias in enumerate(biases):
+        standing, verdict = judge(OPERATOR, probe(), standing, weights(bias), 50 * n, **more)
         passed.append(verdict.accepted)
     return passed
 
@@ -89,6 +89,13 @@ def test_policy_that_settled_elsewhere_is_believed_after_the_patience():
 
 def test_policy_that_goes_on_jumping_is_never_believed():
     assert verdicts([0.0] + [2.0, -2.0] * 10) == [True] + [False] * 20
+
+
+@pytest.mark.parametrize(("updates", "passes"), [(100, False), (150, False), (250, True)])
+def test_learner_that_catches_up_may_move_in_proportion_to_its_updates(updates, passes):
+    standing, _ = judge(OPERATOR, probe(), Standing(), weights(0.0), 0)
+    _, verdict = judge(OPERATOR, probe(), standing, weights(1.2), updates)  # tanh(1.2) is 0.83
+    assert verdict.accepted == passes
 
 
 def test_weights_that_are_not_finite_are_never_believed():
