@@ -79,7 +79,7 @@ class LearnerConfig:
     holdout: float = 0.05  # [-], share of the episodes that critics and actor never train on
 
     # The gate before weights reach the arm, see `gate`.
-    gate_action_change: float = 0.5  # [-], of the actions, in reaches per 100 updates; inf: any
+    gate_action_change: float = 0.75  # [-], of the actions, in reaches per 100 updates; inf: any
     gate_td_error: float = 2.0  # [-], held-out TD error, in largest returns so far; inf: any
     gate_patience: int = 4  # [publications], refused for their actions alone before one is believed
 
