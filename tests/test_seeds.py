@@ -1,0 +1,64 @@
+"""What the benchmark pages say of a handful of seeds, held against closed forms and simulation."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+from seeds import chance_ahead, interquartile_mean, interval, least_lead
+
+
+def outcomes(rng: np.random.Generator, shares: list[float], episodes: int) -> list[list[bool]]:
+    return [list(rng.random(episodes) < share) for share in shares]
+
+
+def test_interquartile_mean_drops_the_outer_quarters():
+    assert interquartile_mean([0.0, 1.0, 2.0, 100.0]) == pytest.approx(1.5)
+    assert interquartile_mean([0.2, 0.4, 0.9]) == pytest.approx(0.5)  # too few to drop any
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(100):
+        low, high = interval(outcomes(rng, [0.7] * 5, 100))
+        hits += low <= 0.7 <= high
+    assert 85 <= hits <= 100
+
+
+def test_seeds_that_disagree_widen_the_interval_more_than_episodes_can_narrow_it():
+    agree = [[True] * 500 + [False] * 500] * 3
+    differ = [[True] * 1000, [True] * 500 + [False] * 500, [False] * 1000]
+    width = [high - low for low, high in (interval(agree), interval(differ))]
+    assert width[1] > 5 * width[0]
+
+
+def test_chance_ahead_tells_better_from_equal_and_worse():
+    rng = np.random.default_rng(1)
+    strong, weak = (outcomes(rng, [share] * 3, 100) for share in (0.95, 0.6))
+    assert chance_ahead(strong, weak) > 0.99
+    assert chance_ahead(weak, strong) < 0.01
+    assert chance_ahead(strong, strong) == pytest.approx(0.5, abs=0.05)
+    assert chance_ahead(strong[:2], weak) > 0.99  # unpaired
+
+
+def test_least_lead_is_nothing_for_the_same_actions_and_worse_the_more_often_one_looks():
+    same = [True, False, True, True]
+    assert least_lead(same, same, looks=10) == 0.0
+    policy, base = [True] * 30 + [False] * 10, [True] * 20 + [False] * 20
+    assert 0.0 < least_lead(policy, base) < 0.25
+    assert least_lead(policy, base, looks=10) < least_lead(policy, base)
+    assert least_lead([True], [False]) == -math.inf
+
+
+def test_least_lead_seldom_exceeds_the_true_lead():
+    rng, above = np.random.default_rng(2), 0
+    for _ in range(400):
+        policy, base = rng.random(60) < 0.8, rng.random(60) < 0.6
+        above += least_lead(list(policy), list(base)) > 0.2
+    assert above <= 36  # 5 % of 400 is 20; 36 has a chance below a thousandth
