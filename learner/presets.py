@@ -3,7 +3,7 @@
 propose                edit              select            actor's loss
 rlpd, serl, hil_serl   zeros             whole action      SAC
 resfit                 base              residual          TD3
-residual_hil           base              residual          SAC
+residual_hil           base              residual or base  SAC
 expo                   base              residual or base  SAC
 ibrl                   zeros             policy or base    TD3
 """
@@ -33,7 +33,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hil_serl": {**_FROM_SCRATCH, "activation": "tanh", "ensemble": 2, "batch": 256, "n_step": 1},
     "ibrl": {"edit_from": "zeros", "select": "best", "explore_noise": 0.1},
     "expo": {"select": "best", "actor": "sac", "initial_log_std": -1.0},
-    "residual_hil": {"actor": "sac", "initial_log_std": -1.0},
+    "residual_hil": {
+        "actor": "sac",
+        "initial_log_std": -1.0,
+        "select": "best",
+        "margin": 0.5,
+        "own_successes": True,
+        "collect": 0.15,
+        "ramp": 0.2,
+    },
 }
 
 _DEFAULTS = {field.name: field.default for field in fields(LearnerConfig)}

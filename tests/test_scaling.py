@@ -98,6 +98,6 @@ def test_phases_scale_with_the_budget(factor):
 
 
 def test_budget_of_a_run_is_the_learners():
-    config = load_config("peg", ["--run.steps", "4000"])
+    config = load_config("peg", ["--run.steps", "4000", "--learner.collect", "0.05"])
     assert config.learner.total_steps == 4000
     assert phases.collect_steps(config.learner) == 200
