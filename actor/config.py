@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.resources
 from dataclasses import dataclass, field
@@ -16,11 +17,19 @@ from handrail.errors import ConfigError
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import expand
 from learner.risk.config import RiskConfig
+from robot_env.gym.config import GymConfig, resolve, unit_value
+from robot_env.gym.names import GYM, METAWORLD, prefix_of
 from robot_env.realtime import HostConfig
 from robot_env.robots.franka_config import FrankaConfig
 from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
+
+UNIT_VALUE = {"v_range": None, "success_is_terminal": False}  # without one reward of 1 at the end
+_BARE: dict[str, dict[str, Any]] = {  # the config of an environment that is given by its name alone
+    GYM: {"learner": {"preset": "rlpd"}, "run": {"demos": 0}},
+    METAWORLD: {"learner": {"preset": "residual_hil"}, "run": {"demos": 20, "steps": 20_000}},
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class RunConfig:
 
     seed: int = 0  # [-], of everything but the demonstrations
     steps: int = 10_000  # [steps], training steps on the robot
-    demos: int = 20  # [episodes], successful demonstrations recorded first
+    demos: int = 20  # [episodes], successful demonstrations recorded first; 0: from scratch
     demo_seed: int = 0  # [-], the same for methods that are compared
     eval_episodes: int = 50  # [episodes], at the end, each of policy, base and trivial policies
     publish_steps: int = 25  # [steps], training steps between publications of weights
@@ -39,7 +48,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check(self.seed >= 0, "seed", self.seed, "0 or more")
         check(self.steps >= 1, "steps", self.steps, "1 or more")
-        check(self.demos >= 1, "demos", self.demos, "1 or more")
+        check(self.demos >= 0, "demos", self.demos, "0 or more")
         check(self.eval_episodes >= 1, "eval_episodes", self.eval_episodes, "1 or more")
         check(self.publish_steps >= 1, "publish_steps", self.publish_steps, "1 or more")
         check(self.max_lead >= 0, "max_lead", self.max_lead, "0 or more")
@@ -58,6 +67,7 @@ class Config:
     operator: OperatorConfig = field(default_factory=OperatorConfig)
     host: HostConfig = field(default_factory=HostConfig)
     risk: RiskConfig = field(default_factory=RiskConfig)
+    gym: GymConfig = field(default_factory=GymConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -72,7 +82,8 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
     """Return the config of a shipped task or of a TOML file, with overrides applied.
 
     Args:
-        name: Name of a shipped config ("peg") or path to a TOML file.
+        name: Name of a shipped config ("peg"), path to a TOML file, or a gymnasium environment:
+            "gym:Pendulum-v1", "metaworld:peg-insert-side-v3".
         overrides: Options like ["--learner.utd", "4"].
         command: Name shown in help and errors.
 
@@ -80,7 +91,11 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
         ConfigError: No such config, or a bad key or value in it.
         SystemExit: A bad override; tyro has printed why.
     """
-    table = load_toml(find_config(name))
+    prefix = prefix_of(name)
+    if prefix is None:
+        table = load_toml(find_config(name))
+    else:
+        table = {"task": {"name": name}, **copy.deepcopy(_BARE[prefix])}
     options = list(overrides or [])
     learner = table.setdefault("learner", {})
     preset = _option(options, "--learner.preset")
@@ -94,7 +109,8 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
         config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
     # the learner's phases are shares of the run's budget
     whole = dataclasses.replace(config.learner, total_steps=config.run.steps)
-    return dataclasses.replace(config, learner=whole)
+    given = set(learner) | {key for key in UNIT_VALUE if _mentions(options, f"learner.{key}")}
+    return _fit_learner(dataclasses.replace(config, learner=whole), given)
 
 
 def parse_config(table: dict[str, Any]) -> Config:
@@ -103,7 +119,17 @@ def parse_config(table: dict[str, Any]) -> Config:
     Raises:
         ConfigError: A bad key or value.
     """
-    return from_dict(Config, {**table, "learner": expand(table.get("learner", {}))})
+    learner = table.get("learner", {})
+    config = from_dict(Config, {**table, "learner": expand(learner)})
+    return _fit_learner(config, set(learner))
+
+
+def _fit_learner(config: Config, given: set[str]) -> Config:
+    """Return the config without what assumes one reward of 1 at the end, where that isn't so."""
+    if prefix_of(config.task.name) is None or unit_value(resolve(config.task.name, config.gym)):
+        return config
+    changes = {key: value for key, value in UNIT_VALUE.items() if key not in given}
+    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, **changes))
 
 
 def require_simulation(config: Config, command: str) -> None:
@@ -131,7 +157,7 @@ def find_config(name: str) -> Path:
     if name not in shipped:
         raise ConfigError(
             f"no task {name!r}; shipped are {', '.join(sorted(shipped))}, or give a path to a "
-            f".toml file"
+            f".toml file, or a gymnasium environment as gym:ID"
         )
     return shipped[name]
 
@@ -156,3 +182,10 @@ def _option(options: list[str], name: str) -> str | None:
         if option.startswith(name + "="):
             return option.split("=", 1)[1]
     return None
+
+
+def _mentions(options: list[str], key: str) -> bool:
+    """Return whether an option of table [learner] is given, however it is spelled."""
+    table, _, field_name = key.partition(".")
+    names = {f"--{table}.{no}{field_name}".replace("_", "-") for no in ("", "no-")}
+    return any(option.split("=")[0].replace("_", "-") in names for option in options)

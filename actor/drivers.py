@@ -9,7 +9,7 @@ import numpy as np
 
 from actor.episode import Decision
 from learner.acting import Mode, Policy
-from robot_env.tasks import Task
+from robot_env.protocol import EnvTask
 
 
 class PolicyDriver:
@@ -35,7 +35,7 @@ class PolicyDriver:
 
 
 class ScriptDriver:
-    """A task's script: it sees snapshots, not observations."""
+    """A task's script: it sees what the environment shows scripts, not observations."""
 
     def __init__(self, make: Callable[[], Any], actions: int) -> None:
         self._make = make
@@ -48,7 +48,7 @@ class ScriptDriver:
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> Decision:
         """Return the script's action."""
-        action = self._script.act(info["snapshot"], info["nominal"])
+        action = self._script.act(*info["seen"])
         action = np.clip(action, -1, 1).astype(np.float32)
         return Decision(action, np.zeros(self._actions, np.float32))
 
@@ -56,11 +56,11 @@ class ScriptDriver:
         """Do nothing: a script plans no further than its next action."""
 
 
-def ExpertDriver(task: Task, rng: np.random.Generator, noisy: bool) -> ScriptDriver:  # noqa: N802
+def ExpertDriver(task: EnvTask, rng: np.random.Generator, noisy: bool) -> ScriptDriver:  # noqa: N802
     """Return the task's scripted expert, which sees the simulation's truth."""
     return ScriptDriver(lambda: task.expert(rng, noise=1.0 if noisy else 0.0), task.spec.action)
 
 
-def TrivialDriver(task: Task, name: str, rng: np.random.Generator) -> ScriptDriver:  # noqa: N802
+def TrivialDriver(task: EnvTask, name: str, rng: np.random.Generator) -> ScriptDriver:  # noqa: N802
     """Return one of the task's trivial policies."""
     return ScriptDriver(lambda: task.trivial[name](rng), task.spec.action)

@@ -11,7 +11,7 @@ import numpy as np
 from controllers.robot import Source as Authority
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
-from robot_env.env import RobotEnv
+from robot_env.protocol import Env
 
 Sink = Callable[[Transition], None]
 
@@ -63,7 +63,7 @@ class EpisodeResult:
     """What an episode came to."""
 
     success: bool
-    reward_sum: float
+    reward_sum: float  # of the rewards that the task reports
     length: int  # [steps]
     human_steps: int  # [steps]
     takeovers: int  # times that the person took the arm
@@ -78,7 +78,7 @@ class EpisodeResult:
 
 
 def run_episode(
-    env: RobotEnv,
+    env: Env,
     driver: Driver,
     *,
     seed: int,
@@ -153,7 +153,7 @@ def run_episode(
                 images=observation.get("images", {}),
             )
         )
-        reward_sum += float(reward)
+        reward_sum += float(info.get("return_reward", reward))
         human_steps += human is not None
         q_sum += decision.q
         t += 1

@@ -10,13 +10,13 @@ from actor.drivers import PolicyDriver, TrivialDriver
 from actor.episode import Driver, EpisodeResult, run_episode
 from handrail.transition import Source
 from learner.acting import Policy
-from robot_env.env import RobotEnv
-from robot_env.tasks import Task
+from robot_env.protocol import Env, EnvTask
 
+HELD_OUT = "held_out/"  # before the names of results on goals that training never shows
 STREAM = 1_000_003  # sets evaluation starts apart from training starts
 
 
-def drivers_of(task: Task, policy: Policy, seed: int) -> dict[str, Driver]:
+def drivers_of(task: EnvTask, policy: Policy, seed: int) -> dict[str, Driver]:
     """Return the policy, its base, and the task's trivial policies, by name."""
     forever = 1 << 30  # env steps: every schedule is at its end
     drivers: dict[str, Driver] = {"policy": PolicyDriver(policy, "eval", lambda: forever)}
@@ -28,7 +28,7 @@ def drivers_of(task: Task, policy: Policy, seed: int) -> dict[str, Driver]:
 
 
 def evaluate(
-    env: RobotEnv,
+    env: Env,
     drivers: dict[str, Driver],
     starts: Iterable[int],
     seed: int,
@@ -69,6 +69,11 @@ def evaluate(
             results[name].append(result)
             report(name, start, result)
     return results
+
+
+def with_held_out(env: Env) -> dict[str, Env]:
+    """Return the environment, and the one with held-out goals if any, by the prefix of results."""
+    return {"": env} if env.held_out is None else {"": env, HELD_OUT: env.held_out}
 
 
 def start_seed(*keys: int) -> int:

@@ -1,4 +1,4 @@
-"""A short film of the trained policy: the same environment, inline, seen by the front camera."""
+"""A short film of the trained policy: the same environment, inline, as people see it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from actor.config import Config
 from actor.drivers import PolicyDriver
 from actor.episode import run_episode
 from actor.evaluate import STREAM, start_seed
+from actor.worlds import open_env, task_of
 from handrail.runs import Run
 from handrail.transition import Source
 from learner.acting import load_policy
-from robot_env.env import RobotEnv
-from robot_env.host import HostCore
-from robot_env.tasks import make
 
 EPISODES = 4
-SIZE = 480  # [px]
 PAUSE = 6  # frames held at the end of an episode
 
 
@@ -31,18 +28,18 @@ def film(run: Run, config: Config) -> None:
     """
     import imageio.v2 as imageio
 
-    task = make(config.task.name, config.task)
+    task = task_of(config)
     policy = load_policy(run.folder)
-    host = HostCore(task, config.robot, config.control)
+    env = open_env(config, task)
     frames: list[Any] = []
 
     def shoot(times: int = 1) -> None:
-        frames.extend([host.render("film", SIZE, SIZE)] * times)
+        frames.extend([env.render()] * times)
 
     try:
         for index in range(EPISODES):
             run_episode(
-                RobotEnv(host, task),
+                env,
                 PolicyDriver(policy, "eval", lambda: 1 << 30),
                 seed=start_seed(STREAM, config.run.seed, index),
                 episode=index,
@@ -52,14 +49,14 @@ def film(run: Run, config: Config) -> None:
             )
             shoot(PAUSE)
     finally:
-        host.close()
+        env.close()
     temporary = run.folder / ".policy.tmp.mp4"
     try:
         with warnings.catch_warnings():
             # the encoder is another program: nothing of jax runs between fork and exec
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             imageio.mimwrite(
-                temporary, frames, fps=round(config.task.control_hz), macro_block_size=1, quality=8
+                temporary, frames, fps=round(task.spec.control_hz), macro_block_size=1, quality=8
             )
         temporary.replace(run.folder / "policy.mp4")
     finally:

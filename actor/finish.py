@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 
 from actor.config import Config
 from actor.film import film
 from actor.report import write_report
-from actor.summary import evaluations, summarise
+from actor.summary import evaluations, mean_returns, summarise
 from handrail.errors import Error
 from handrail.runs import Run, read_metrics, write_atomic
 
@@ -34,7 +35,10 @@ def finish(run: Run, config: Config, video: bool = True) -> None:
 
 def last_words(run: Run, summary: dict[str, object]) -> list[str]:
     """Return what was reached, beside the base and the trivial policies, one line each."""
-    outcomes = evaluations(list(read_metrics(run.metrics)))
+    rows = list(read_metrics(run.metrics))
+    outcomes, returns = evaluations(rows), mean_returns(rows)
+    shares = {name: sum(of.values()) / len(of) for name, of in outcomes.items()}
+    dense = any(abs(returns.get(name, share) - share) > 1e-6 for name, share in shares.items())
     lines = []
     for name in sorted(outcomes, key=lambda n: (n != "policy", n != "base", n)):
         wins, total = sum(outcomes[name].values()), len(outcomes[name])
@@ -42,7 +46,9 @@ def last_words(run: Run, summary: dict[str, object]) -> list[str]:
         if name == "policy":
             low, high = _percent(summary["success_low"]), _percent(summary["success_high"])
             interval = f"   95 % interval {low} to {high}"
-        lines.append(f"{name:<24} {wins:>3} of {total} episodes  {wins / total:6.1%}{interval}")
+        if dense:  # the return says more than success does
+            interval += f"   mean return {returns.get(name, math.nan):,.1f}"
+        lines.append(f"{name:<24} {wins:>3} of {total} episodes  {shares[name]:6.1%}{interval}")
     return lines
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from actor.config import Config
 from actor.inline import InlineLink
 from actor.session import Session, Stopped
+from actor.worlds import open_env, task_of
 from handrail.metrics import Metrics
 from handrail.process import stop_on_signals
 from handrail.runs import Run
@@ -17,9 +18,7 @@ from learner.ledger import Ledger
 from learner.restore import checkpoint, restore
 from learner.store import Store
 from learner.trainer import Trainer
-from robot_env.env import RobotEnv
-from robot_env.host import HostCore
-from robot_env.tasks import make
+from robot_env.tasks import Task
 from robot_env.teleop.scripted import ScriptedOperator
 
 
@@ -33,7 +32,7 @@ def offline_session(
         CheckpointError: The newest checkpoint is damaged or of another config.
         StorageError: The store is damaged or of another task.
     """
-    task = make(config.task.name, config.task)
+    task = task_of(config)
     trainer = Trainer(config.learner, config.base, task.spec, config.run.seed)
     store = Store(run.store, task.spec)
     checkpoints = Checkpoints(run.checkpoints)
@@ -41,17 +40,16 @@ def offline_session(
     restore(trainer, ledger, store, checkpoints)
     metrics = Metrics(run, "inline")
     link = InlineLink(trainer, ledger, metrics, config.run.demos, config.run.publish_steps, store)
-    host = HostCore(task, config.robot, config.control)
-    host.load_critic_of(run.folder)
+    env = open_env(config, task, critic_of=run.folder)
     person = None
-    if config.operator.enabled:
+    if config.operator.enabled and isinstance(task, Task):
         person = ScriptedOperator(task, config.operator, config.run.seed)
     try:
         yield (
             Session(
                 config,
                 task,
-                RobotEnv(host, task),
+                env,
                 Policy(task.spec, config.learner, config.base, config.run.seed),
                 link,
                 metrics,
@@ -66,7 +64,7 @@ def offline_session(
         if trainer.fitted:
             checkpoint(trainer, checkpoints)
         store.close()
-        host.close()
+        env.close()
         metrics.close()
 
 

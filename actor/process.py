@@ -1,4 +1,4 @@
-"""The actor's process: the session over the real link, against the host's process."""
+"""The actor's process: the session over the real link, and the host's process if there is one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from actor.config import parse_config
 from actor.session import Session
 from actor.uplink import Uplink
+from actor.worlds import open_env, task_of
 from handrail.config import load_toml
 from handrail.metrics import Metrics
 from handrail.runs import Run
@@ -15,7 +16,8 @@ from learner.acting import Policy
 from robot_env.client import HostClient
 from robot_env.env import RobotEnv
 from robot_env.grant import Grant
-from robot_env.tasks import make
+from robot_env.gym.task import GymTask
+from robot_env.protocol import Env
 from robot_env.teleop.scripted import ScriptedOperator
 
 log = logging.getLogger("actor")
@@ -32,15 +34,19 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         DeviceLost: The host doesn't come back.
     """
     config = parse_config(load_toml(run.config))
-    task = make(config.task.name, config.task)
+    task = task_of(config)
     metrics = Metrics(run, "actor")
-    person = (
-        ScriptedOperator(task, config.operator, config.run.seed)
-        if config.operator.enabled
-        else None
-    )
-    ask = Grant.POLICY if person is None else Grant.HUMAN
-    host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE, ask=ask, key=run.key)
+    person: ScriptedOperator | None = None
+    host: HostClient | None = None
+    env: Env
+    if isinstance(task, GymTask):
+        env = open_env(config, task)
+    else:
+        if config.operator.enabled:
+            person = ScriptedOperator(task, config.operator, config.run.seed)
+        ask = Grant.POLICY if person is None else Grant.HUMAN
+        host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE, ask=ask, key=run.key)
+        env = RobotEnv(host, task)
     link = Uplink(
         run,
         task.spec,
@@ -48,10 +54,11 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         config.run.max_lead,
         stop,
         config.run.journal,
-        host.load_critic,
+        None if host is None else host.load_critic,
     )
 
     def reconnect() -> None:
+        assert host is not None  # only a host can be lost
         host.reconnect(HOST_PATIENCE)
         link.renew_critic()
 
@@ -59,7 +66,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         session = Session(
             config,
             task,
-            RobotEnv(host, task),
+            env,
             Policy(task.spec, config.learner, config.base, config.run.seed),
             link,
             metrics,
@@ -70,5 +77,5 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         session.run()
     finally:
         link.close()
-        host.close()
+        env.close()
         metrics.close()

@@ -168,7 +168,7 @@ def _success(
         else:
             style = (0, (5, 3)) if name == "base" else (0, (1, 3))
             axes.axhline(share, color=colour, linewidth=1.1, linestyle=style)
-        label = name.removeprefix("trivial/").replace("_", " ")
+        label = name.removeprefix("trivial/").replace("_", " ").replace("/", " ")
         axes.annotate(
             f"{label} {percent(share)}", (1.012, height), color=colour,
             xycoords=axes.get_yaxis_transform(), va="center", fontsize=8,
@@ -180,7 +180,8 @@ def _labels(
     results: dict[str, dict[int, bool]], gap: float = 0.065
 ) -> list[tuple[str, dict[int, bool], float]]:
     """Return each policy with the height of its label; labels are pushed apart to be readable."""
-    shares = sorted((sum(r.values()) / len(r), name) for name, r in results.items())
+    shown = {n: r for n, r in results.items() if not n.startswith("held_out/trivial/")}
+    shares = sorted((sum(r.values()) / len(r), name) for name, r in shown.items())
     heights: list[float] = []
     for share, _ in shares:
         heights.append(max(share, heights[-1] + gap) if heights else share)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,13 +19,13 @@ import numpy as np
 from actor.config import Config
 from actor.drivers import ExpertDriver, PolicyDriver
 from actor.episode import Driver, EpisodeResult, Person, run_episode
-from actor.evaluate import drivers_of, evaluate, start_seed
+from actor.evaluate import drivers_of, evaluate, start_seed, with_held_out
+from controllers.robot import Snapshot
 from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.metrics import Metrics
 from handrail.transition import Source, Transition
 from learner.acting import Policy
-from robot_env.env import RobotEnv
-from robot_env.tasks import Task
+from robot_env.protocol import Env, EnvTask
 
 log = logging.getLogger("actor")
 
@@ -100,8 +101,8 @@ class Session:
     def __init__(
         self,
         config: Config,
-        task: Task,
-        env: RobotEnv,
+        task: EnvTask,
+        env: Env,
         policy: Policy,
         link: Link,
         metrics: Metrics,
@@ -200,24 +201,25 @@ class Session:
         start = 0
         while start < count:
             try:
-                evaluate(
-                    self.env,
-                    drivers,
-                    range(start, start + 1),
-                    self.config.run.seed,
-                    self._before_any_step,
-                    self._after_step,
-                    self._report_evaluation,
-                )
+                for prefix, env in with_held_out(self.env).items():
+                    evaluate(
+                        env,
+                        drivers,
+                        range(start, start + 1),
+                        self.config.run.seed,
+                        self._before_any_step,
+                        self._after_step,
+                        partial(self._report_evaluation, prefix),
+                    )
             except DeviceLost as error:
                 self._recover(error)
             else:
                 start += 1
 
-    def _report_evaluation(self, name: str, start: int, result: EpisodeResult) -> None:
+    def _report_evaluation(self, prefix: str, name: str, start: int, result: EpisodeResult) -> None:
         self.metrics.write(
             "eval",
-            policy=name,
+            policy=prefix + name,
             start=start,
             env_steps=self.env_steps,
             policy_version=self.policy.version,
@@ -283,15 +285,12 @@ class Session:
         elapsed = now - self._status_time
         if elapsed < STATUS_PERIOD:
             return
-        snapshot = info["snapshot"]
         self.metrics.write(
             "actor",
             env_steps=self.env_steps,
             phase=self.phase,
             steps_per_s=(self._steps_taken - self._status_steps) / elapsed,
-            tick_us=snapshot.tick_us,
-            tank_j=snapshot.tank,
-            mode=int(snapshot.mode),
+            **_arm(info.get("snapshot")),
             authority="human" if info.get("human") else "policy",
             success_20=sum(self._recent) / len(self._recent) if self._recent else None,
             policy_version=self.policy.version,
@@ -330,6 +329,13 @@ def _outcome(result: EpisodeResult) -> dict[str, Any]:
         "human_steps": result.human_steps,
         "takeovers": result.takeovers,
         "q": result.q,
-        "force_peak_n": result.info["force_peak"],
+        "force_peak_n": result.info.get("force_peak"),
         "truth": truth,
     }
+
+
+def _arm(snapshot: Snapshot | None) -> dict[str, Any]:
+    """Return a row's part about the arm; empty where there is none."""
+    if snapshot is None:
+        return {}
+    return {"tick_us": snapshot.tick_us, "tank_j": snapshot.tank, "mode": int(snapshot.mode)}

@@ -13,6 +13,7 @@ from handrail.errors import RunFolderError
 from handrail.runs import read_metrics
 
 Row = dict[str, Any]
+HELD_OUT = "held_out/policy"  # name of the policy's results on goals that training never showed
 ACTING = ("phase", "actor", "episode")  # kinds of rows whose phase is the arm's, not the learner's
 
 
@@ -21,10 +22,11 @@ def summarise(run_folder: Path) -> dict[str, Any]:
 
     Keys: task, preset, seed; success with its 95 % interval success_low to success_high over
     `episodes` evaluation episodes; base_success from the same starts and trivial_success, the best
-    trivial policy's; env_steps and train_episodes of training; interventions, the take-overs in
-    training; refused, the publications of weights that the gate kept from the arm; updates;
-    train_s, the time on the run's clock to the end of training, which takes in recording and the
-    base. What the run has not come to yet is None or 0.
+    trivial policy's; held_out_success, the policy's on goals that training never showed; return,
+    base_return and trivial_return, the means of the rewards' sums; env_steps and train_episodes of
+    training; interventions, the take-overs in training; refused, the publications of weights that
+    the gate kept from the arm; updates; train_s, the time on the run's clock to the end of
+    training, which takes in recording and the base. What the run has not come to yet is None or 0.
 
     Args:
         run_folder: A run folder, finished or not.
@@ -40,6 +42,7 @@ def summarise(run_folder: Path) -> dict[str, Any]:
     low, high = wilson(wins, total) if total else (None, None)
     trivial = [_share(r) for name, r in results.items() if name.startswith("trivial")]
     training = training_episodes(rows)
+    returns = mean_returns(rows)
     return {
         "task": config.get("task", {}).get("name"),
         "preset": config.get("learner", {}).get("preset"),
@@ -49,6 +52,12 @@ def summarise(run_folder: Path) -> dict[str, Any]:
         "success_high": high,
         "base_success": _share(results["base"]) if "base" in results else None,
         "trivial_success": max(trivial) if trivial else None,
+        "held_out_success": _share(results[HELD_OUT]) if HELD_OUT in results else None,
+        "return": returns.get("policy"),
+        "base_return": returns.get("base"),
+        "trivial_return": max(
+            (r for name, r in returns.items() if name.startswith("trivial")), default=None
+        ),
         "episodes": total,
         "env_steps": max((int(r.get("env_steps") or 0) for r in rows), default=0),
         "train_episodes": len(training),
@@ -83,14 +92,25 @@ def evaluations(rows: list[Row]) -> dict[str, dict[int, bool]]:
     Args:
         rows: All rows of a run, oldest first.
     """
-    found = [r for r in rows if r.get("kind") == "eval"]
-    newest = max((int(r.get("env_steps") or 0) for r in found), default=0)
     results: dict[str, dict[int, bool]] = {}
-    for r in found:
-        if int(r.get("env_steps") or 0) == newest:
-            start = int(r.get("start") or 0)
-            results.setdefault(str(r.get("policy")), {})[start] = bool(r.get("success"))
+    for r in _last_evaluation(rows):
+        start = int(r.get("start") or 0)
+        results.setdefault(str(r.get("policy")), {})[start] = bool(r.get("success"))
     return results
+
+
+def mean_returns(rows: list[Row]) -> dict[str, float]:
+    """Return each policy's mean return in the last evaluation, [reward].
+
+    Args:
+        rows: All rows of a run, oldest first.
+    """
+    returns: dict[str, dict[int, float]] = {}
+    for r in _last_evaluation(rows):
+        if r.get("return") is not None:
+            start = int(r.get("start") or 0)
+            returns.setdefault(str(r.get("policy")), {})[start] = float(r["return"])
+    return {name: sum(of.values()) / len(of) for name, of in returns.items()}
 
 
 def training_episodes(rows: list[Row]) -> list[Row]:
@@ -148,6 +168,12 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
 def to_json(summary: dict[str, Any]) -> str:
     """Return the text of summary.json."""
     return json.dumps(summary, indent=2) + "\n"
+
+
+def _last_evaluation(rows: list[Row]) -> list[Row]:
+    found = [r for r in rows if r.get("kind") == "eval"]
+    newest = max((int(r.get("env_steps") or 0) for r in found), default=0)
+    return [r for r in found if int(r.get("env_steps") or 0) == newest]
 
 
 def _count(outcomes: dict[int, bool]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,8 +48,19 @@ class Child:
 class Supervisor:
     """Starts, restarts and ends the processes of one run."""
 
-    def __init__(self, run: Run, realtime: bool = False, view: bool = False) -> None:
+    def __init__(
+        self, run: Run, realtime: bool = False, view: bool = False, hosted: bool = True
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            run: The run.
+            realtime: The simulated arm runs in real time.
+            view: The host opens a window.
+            hosted: Whether the task has a control host; a gymnasium environment has none.
+        """
         self._run = run
+        self._roles = [role for role in MODULES if hosted or role != "host"]
         self._options = {
             "host": (["--realtime"] if realtime else []) + (["--view"] if view else [])
         }
@@ -57,8 +69,8 @@ class Supervisor:
         self._children: dict[str, Child] = {}
 
     def start(self) -> None:
-        """Start the three processes."""
-        for role in MODULES:
+        """Start the run's processes."""
+        for role in self._roles:
             self._children[role] = self._launch(role)
 
     def watch(self) -> bool:
@@ -175,4 +187,5 @@ def supervise(run: Run, supervisor: Supervisor, tick: Callable[[], None]) -> boo
 def default_folder(task: str, preset: str, seed: int) -> Path:
     """Return a new name for a run folder below ./runs."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{task}-{preset}-{seed}-{stamp}"
+    name = re.sub(r"[^\w.-]+", "-", task)  # an id like gym:Some/Env-v0 is no name of a folder
+    return Path("runs") / f"{name}-{preset}-{seed}-{stamp}"

@@ -100,6 +100,7 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
     from actor.risk import train as train_critic
     from actor.risk_data import read_sources
     from handrail.runs import read_metrics
+    from robot_env.tasks import make
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="handrail-maze-") as scratch:
@@ -125,7 +126,7 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
             for row in read_metrics(run.metrics)
             if row["kind"] == "episode" and row["phase"] != "record"
         ]
-        limit = session.task.limits.force
+        limit = make("maze", config.task).limits.force
         about |= {
             "train_episodes": len(episodes),
             "train_success": sum(e["success"] for e in episodes) / max(1, len(episodes)),

@@ -11,12 +11,12 @@ import numpy as np
 
 from controllers.robot import Request, Snapshot, Source
 from handrail.errors import ConfigError
+from robot_env.protocol import Observation
 from robot_env.tasks.base import Task
 from robot_env.tasks.costs import cost, violation
 
 START_KEY = 0x57A7  # separates the seeds of numbered starts from those of episodes
 
-Observation = dict[str, Any]  # "state": (S,) float32; "images": name -> (H, W, 3) uint8, if any
 Reward = Callable[[Observation, np.ndarray, dict[str, Any]], float]
 
 
@@ -48,12 +48,14 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
     """A task on a robot behind a host.
 
     `info` of `reset` and `step` carries `success`, `truth` (named values), `snapshot`, `nominal`,
-    and of `step` also `realised` and `filter_delta` (A,) (what the host made of the action),
-    `cost` and `violation` of the step (`tasks.costs`), `force_peak` [N] and `energy` [J], injected,
-    of the episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
+    `seen` (both, for scripts), and of `step` also `realised` and `filter_delta` (A,) (what the host
+    made of the action), `cost` and `violation` of the step (`tasks.costs`), `force_peak` [N] and
+    `energy` [J], injected, of the episode so far, `host_s` and `observe_s` (wall time of the parts
+    [s]).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - gymnasium's name and form
+    held_out = None  # a robot's tasks hold goals out by their config, as the maze's layouts
 
     def __init__(self, host: Host, task: Task, reward: Reward | None = None) -> None:
         """Wrap a host.
@@ -184,8 +186,8 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         return observation, reward, success, truncated, info
 
     def render(self) -> np.ndarray:  # type: ignore[override]
-        """Return a picture of the scene (480, 480, 3) uint8."""
-        return self.host.render("front", 480, 480)
+        """Return a picture of the scene for people (480, 480, 3) uint8."""
+        return self.host.render("film", 480, 480)
 
     def close(self) -> None:
         """Close the host."""
@@ -200,6 +202,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             "success": self.task.success(snapshot.truth),
             "truth": self.task.named(snapshot.truth),
             "snapshot": snapshot,
+            "seen": (snapshot, self._nominal.copy()),
             "nominal": self._nominal.copy(),
             "force_peak": self._force_peak,
             "energy": self._energy,

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actor.commands.options import parser, say
+from robot_env.tasks import Task
 
 if TYPE_CHECKING:
     from actor.config import Config
     from actor.episode import EpisodeResult
     from handrail.runs import Run
     from learner.acting import Policy
-    from robot_env.tasks import Task
+    from robot_env.gym.task import GymTask
 
 
 def main(argv: list[str]) -> int:
@@ -38,20 +39,20 @@ def main(argv: list[str]) -> int:
     from actor.commands.folder import existing
     from actor.film import film
     from actor.report import wilson
+    from actor.worlds import task_of
     from handrail.errors import ConfigError
     from learner.acting import load_policy
-    from robot_env.tasks import make
 
     run, config = existing(options.run)
-    task = make(config.task.name, config.task)
-    if options.robot is not None and not task.measurable:
+    task = task_of(config)
+    if options.robot is not None and not (isinstance(task, Task) and task.measurable):
         raise ConfigError(
             f"nobody can tell on a real arm whether task {task.name} is done: its truth comes from "
             "the simulation"
         )
     policy = load_policy(run.folder)
     starts = range(options.start, options.start + options.episodes)
-    if options.robot is None:
+    if options.robot is None or not isinstance(task, Task):
         results = _simulated(config, task, policy, starts)
     else:
         results = _on_a_robot(run, task, policy, starts, config.run.seed, options.robot)
@@ -70,20 +71,25 @@ def main(argv: list[str]) -> int:
 
 
 def _simulated(
-    config: Config, task: Task, policy: Policy, starts: Iterable[int]
+    config: Config, task: Task | GymTask, policy: Policy, starts: Iterable[int]
 ) -> dict[str, list[EpisodeResult]]:
     from actor.config import require_simulation
-    from actor.evaluate import drivers_of, evaluate
-    from robot_env.env import RobotEnv
-    from robot_env.host import HostCore
+    from actor.evaluate import drivers_of, evaluate, with_held_out
+    from actor.worlds import open_env
 
     require_simulation(config, "eval` without `--robot")
     seed = config.run.seed
-    host = HostCore(task, config.robot, config.control)
+    env = open_env(config, task)
     try:
-        return evaluate(RobotEnv(host, task), drivers_of(task, policy, seed), starts, seed)
+        return {
+            prefix + name: results
+            for prefix, each in with_held_out(env).items()
+            for name, results in evaluate(
+                each, drivers_of(task, policy, seed), starts, seed
+            ).items()
+        }
     finally:
-        host.close()
+        env.close()
 
 
 def _on_a_robot(

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from actor.config import Config, load_config, parse_config
 from actor.train import default_folder
+from actor.worlds import task_of
 from handrail.config import load_toml, to_toml
 from handrail.errors import RunFolderError
 from handrail.runs import Run, create_run, open_run
 from handrail.spec import dump_spec
-from robot_env.tasks import make
 
 
 def new(name: str, overrides: list[str], out: Path | None, command: str) -> tuple[Run, Config]:
     """Make a run folder for a task.
 
     Args:
-        name: Shipped config or path of a TOML file.
+        name: Shipped config, path of a TOML file, or id of a gymnasium environment.
         overrides: Options from the command line.
         out: Folder to make; below ./runs where it is None.
         command: Name of the command, for messages.
@@ -27,7 +27,7 @@ def new(name: str, overrides: list[str], out: Path | None, command: str) -> tupl
         RunFolderError: The folder exists or can't be made.
     """
     config = load_config(name, overrides, command)
-    spec = make(config.task.name, config.task).spec
+    spec = task_of(config).spec
     folder = out or default_folder(config.task.name, config.learner.preset, config.run.seed)
     run = create_run(folder, config.task.name, spec.hash, to_toml(config))
     run.spec.write_text(dump_spec(spec), encoding="utf-8")
@@ -43,7 +43,7 @@ def existing(folder: Path) -> tuple[Run, Config]:
     """
     run = open_run(folder)
     config = parse_config(load_toml(run.config))
-    spec = make(config.task.name, config.task).spec
+    spec = task_of(config).spec
     if spec.hash != run.task_hash:
         raise RunFolderError(
             f"{run.folder} was made for task {run.task} with hash {run.task_hash}, here it has "

@@ -13,7 +13,11 @@ def main(argv: list[str]) -> int:
     """Train a task through the whole stack and leave a run folder; return the exit code."""
     arguments = parser("train", "Train a task through the whole stack and leave a run folder.")
     add = arguments.add_argument
-    add("task", nargs="?", help="a shipped task (reach, pick, peg, assemble) or a .toml file")
+    add(
+        "task",
+        nargs="?",
+        help="a shipped task (reach, pick, peg, assemble), .toml file or gym:ID",
+    )
     add("--out", type=Path, help="run folder to make (default: below ./runs)")
     add("--resume", type=Path, metavar="RUN", help="go on with a run folder")
     add("--inline", action="store_true", help="all roles in one process, bit-reproducible")
@@ -27,6 +31,7 @@ def main(argv: list[str]) -> int:
     from actor.commands.folder import existing, new
     from actor.finish import finish
     from actor.train import Supervisor, supervise
+    from actor.worlds import is_hosted
     from handrail.runs import locked, rewind_clock
 
     if options.resume is not None:
@@ -38,6 +43,11 @@ def main(argv: list[str]) -> int:
         run, config = existing(options.resume)
     else:
         run, config = new(options.task, overrides, options.out, "train")
+    hosted = is_hosted(config)
+    if not hosted and (options.realtime or options.view):
+        raise ConfigError(
+            f"--realtime and --view are about the simulated arm, and {config.task.name} has none"
+        )
     with locked(run):
         if options.resume is not None:
             run = rewind_clock(run)
@@ -52,7 +62,7 @@ def main(argv: list[str]) -> int:
             from actor.live import LiveView
 
             with LiveView(run, config) as view:
-                supervisor = Supervisor(run, realtime=options.realtime, view=options.view)
+                supervisor = Supervisor(run, options.realtime, options.view, hosted)
                 finished = supervise(run, supervisor, view.update)
         if not finished:
             say(f"stopped; go on with: handrail train --resume {run.folder}")

@@ -6,6 +6,7 @@ import difflib
 import importlib
 
 from handrail.errors import ConfigError
+from robot_env.gym.names import prefix_of
 from robot_env.tasks.base import Actor, Task
 from robot_env.tasks.config import TaskConfig
 
@@ -52,6 +53,8 @@ def make(name: str, config: TaskConfig | None = None) -> Task:
     Raises:
         ConfigError: No such task, or the config is another task's.
     """
+    if prefix_of(name) is not None:
+        raise ConfigError(f"{name!r} is a gymnasium environment, and this needs the arm's tasks")
     where = name if ":" in name else _TASKS.get(name)
     if where is None:
         near = difflib.get_close_matches(name, _TASKS, n=1)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from robot_env.robots.mujoco import MujocoRobot
 
 TRUTH_SIZE = 16  # length of the truth vector in a snapshot
+CONTROL_HZ = 10.0  # [Hz], policy steps per second where neither config nor task says
 TASK_FORMAT = 1  # raised when a task changes in a way that its config doesn't show
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # xyzw: the tool's z axis points at the table
 HOME = np.array([0.0, 0.05, 0.0, -2.15, 0.0, 2.2, 0.785])  # [rad], where inverse kinematics starts
@@ -89,7 +90,7 @@ class Task(ABC):
         self.spec = EnvSpec(
             task=self.name,
             task_hash=digest(self.config, {"format": TASK_FORMAT}),
-            control_hz=self.config.control_hz,
+            control_hz=self.value("control_hz"),
             horizon=self.horizon,
             slices=slices_of(**self.parts()),
             action=self.action_size,
@@ -312,6 +313,7 @@ class Reflex:
 
 def resolve(config: TaskConfig, defaults: dict[str, Any]) -> TaskConfig:
     """Return the config with the task's defaults where it says None."""
+    defaults = {"control_hz": CONTROL_HZ, **defaults}
     missing = {k: v for k, v in defaults.items() if getattr(config, k) is None}
     return dataclasses.replace(config, **missing)
 

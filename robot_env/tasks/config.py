@@ -18,8 +18,8 @@ class TaskConfig:
     of `robot_env.tasks` fills in the defaults; the digest of the result is the task's hash.
     """
 
-    name: str = "peg"  # which task: reach, peg, pick, assemble, maze, or a registered one
-    control_hz: float = 10.0  # [Hz], policy steps per second
+    name: str = "peg"  # reach, peg, pick, assemble, maze, a registered one, gym:ID, metaworld:TASK
+    control_hz: float | None = None  # [Hz], policy steps per second; arm: 10, gymnasium: its own
     horizon: int | None = None  # [steps], the episode is truncated here
     action_scale: float | None = None  # [m], travel of the target per step at action 1
     start_range: Vector | None = None  # [m], where the tool starts, about the task's start
@@ -41,7 +41,8 @@ class TaskConfig:
     image_size: int = 128  # [px], height and width of each image
 
     def __post_init__(self) -> None:
-        check(1.0 <= self.control_hz <= 100.0, "control_hz", self.control_hz, "in 1..100 Hz")
+        if self.control_hz is not None:
+            check(1.0 <= self.control_hz <= 100.0, "control_hz", self.control_hz, "in 1..100 Hz")
         check(16 <= self.image_size <= 1024, "image_size", self.image_size, "in 16..1024 px")
         if self.horizon is not None:
             check(self.horizon > 0, "horizon", self.horizon, "positive")

@@ -1,0 +1,1 @@
+"""Any gymnasium environment as a task, stepped in the process that acts."""

@@ -1,0 +1,72 @@
+"""Gymnasium environments by id, with errors that say what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.error import DependencyNotInstalled
+from gymnasium.error import Error as GymnasiumError
+
+from handrail.errors import ConfigError
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # headless; mujoco reads it when it is imported
+
+
+def make_registered(env_id: str, horizon: int | None, kwargs: dict[str, Any]) -> Any:
+    """Return a registered environment, with a picture where it can give one.
+
+    Args:
+        env_id: As `gymnasium.make` takes it: "Pendulum-v1", or "module:Env-v0", which imports the
+            module first.
+        horizon: [steps], its time limit; None for its own.
+        kwargs: Further arguments of it.
+
+    Raises:
+        ConfigError: No such environment, a package of it is missing, or an argument is wrong.
+    """
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        spec = gymnasium.spec(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"gymnasium environment {env_id!r} is of a module that can't be imported: {error}"
+        ) from None
+    except GymnasiumError:
+        raise ConfigError(f"no gymnasium environment {env_id!r}; {_hint(env_id)}") from None
+    limit = {} if horizon is None else {"max_episode_steps": horizon}
+    try:
+        return gymnasium.make(
+            spec, disable_env_checker=True, **{**_picture(spec), **limit, **kwargs}
+        )
+    except (DependencyNotInstalled, ModuleNotFoundError) as error:
+        raise ConfigError(f"gymnasium environment {env_id!r} lacks a package: {error}") from None
+    except (GymnasiumError, TypeError, ValueError) as error:
+        given = f" with {kwargs}" if kwargs else ""
+        raise ConfigError(
+            f"gymnasium environment {env_id!r}{given} can't be made: {error}"
+        ) from None
+
+
+def _picture(spec: Any) -> dict[str, str]:
+    entry = spec.entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    modes = getattr(creator, "metadata", {}).get("render_modes", ())
+    return {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
+
+
+def _hint(env_id: str) -> str:
+    known = list(gymnasium.registry)
+    near = difflib.get_close_matches(env_id, known, n=3)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return (
+        f"{len(known)} are registered; one of another package is given as 'module:Id', the module "
+        f"being what registers it"
+    )

@@ -1,0 +1,127 @@
+"""A gymnasium environment as a task: its spec, its scripts, and how to make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from handrail.config import digest
+from handrail.errors import ConfigError
+from handrail.spec import EnvSpec
+from robot_env.gym.config import HORIZONS, GymConfig, refuse_robot_keys, resolve
+from robot_env.gym.make import make_registered
+from robot_env.gym.names import METAWORLD, prefix_of
+from robot_env.gym.spaces import action_map, layout, slices
+from robot_env.protocol import Script
+from robot_env.tasks.config import TaskConfig
+
+FORMAT = 1  # raised when the adapter changes what a config means
+CONTROL_HZ = 10.0  # [Hz], of an environment that doesn't say
+
+
+class GymTask:
+    """What is asked of the learner by a gymnasium environment."""
+
+    def __init__(self, task: TaskConfig, config: GymConfig) -> None:
+        """Make the environment once, read its spaces, and close it again.
+
+        Raises:
+            ConfigError: No such environment, or none that can be learned from; says why.
+        """
+        prefix = prefix_of(task.name)
+        if prefix is None:
+            raise ConfigError(f"{task.name!r} is no gymnasium environment: try 'gym:{task.name}'")
+        refuse_robot_keys(task)
+        self.name = task.name
+        self.config = resolve(task.name, config)
+        self._id = task.name.removeprefix(prefix)
+        self._metaworld = prefix == METAWORLD
+        self._horizon = task.horizon
+        env = self.make()
+        try:
+            self.parts = layout(env.observation_space, task.name)
+            self.actions = action_map(env.action_space, task.name)
+            horizon = task.horizon or HORIZONS.get(prefix) or _time_limit(env)
+            rate = task.control_hz or float(env.metadata.get("render_fps") or CONTROL_HZ)
+        finally:
+            env.close()
+        if horizon is None:
+            raise ConfigError(
+                f"{task.name} has no time limit of its own; say how long an episode is, in steps: "
+                f"--task.horizon 500"
+            )
+        self.spec = EnvSpec(
+            task=task.name,
+            task_hash=digest(self.config, {"name": task.name, "format": FORMAT}),
+            control_hz=rate,
+            horizon=horizon,
+            slices=slices(self.parts, self.config.clock),
+            action=len(self.actions.low),
+        )
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether there are goals that training never shows."""
+        return self._metaworld or bool(self.config.held_out)
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether somebody can demonstrate."""
+        return self._metaworld
+
+    @property
+    def trivial(self) -> dict[str, Callable[[np.random.Generator], Script]]:
+        """Policies without skill: random actions, and the middle of every range."""
+        size = len(self.actions.low)
+        return {
+            "random": lambda rng: Reflex(lambda: rng.uniform(-1.0, 1.0, size)),
+            "still": lambda rng: Reflex(lambda: np.zeros(size)),
+        }
+
+    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> Script:
+        """Return the environment's scripted expert.
+
+        Raises:
+            ConfigError: It has none.
+        """
+        if not self._metaworld:
+            raise ConfigError(f"{self.name} has no scripted expert; train with --run.demos 0")
+        from robot_env.gym.metaworld import Demonstrator
+
+        return Demonstrator(self._id, self.actions, rng, noise)
+
+    def make(self, held_out: bool = False) -> Any:
+        """Return the gymnasium environment.
+
+        Args:
+            held_out: With the goals that training never shows.
+
+        Raises:
+            ConfigError: It can't be made.
+        """
+        kwargs, changed = self.config.kwargs, self.config.held_out if held_out else None
+        if not self._metaworld:
+            return make_registered(self._id, self._horizon, {**kwargs, **(changed or {})})
+        from robot_env.gym.metaworld import make_metaworld
+
+        return make_metaworld(self._id, kwargs, changed)
+
+
+class Reflex:
+    """A script that looks at nothing."""
+
+    def __init__(self, rule: Callable[[], np.ndarray]) -> None:
+        self._rule = rule
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def act(self, observation: Any) -> np.ndarray:
+        """Return the rule's action (A,)."""
+        return self._rule()
+
+
+def _time_limit(env: Any) -> int | None:
+    return env.spec.max_episode_steps if env.spec is not None else None
