@@ -11,9 +11,11 @@ RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 FRANKA_STAMP := $(VENV)/.installed-franka
 SERVER_STAMP := .venv-franka/.installed
+BENCH_STAMP := .venv-bench/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-franka quick lint format install install-run constraints clean
+.PHONY: help demo test test-franka test-bench quick lint format install install-run install-bench \
+        constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +31,11 @@ quick: install  ## Tests that take seconds only.
 
 test-franka: $(FRANKA_STAMP) $(SERVER_STAMP)  ## Run the real Franka client against a simulated robot.
 	timeout --kill-after=10 1800 $(BIN)/python -m pytest -m franka tests/test_backends.py tests/test_reach_on_franka.py $(ARGS)
+
+test-bench: install-bench  ## Run the tests of Meta-World.
+	.venv-bench/bin/python -m pytest -m bench $(ARGS)
+
+install-bench: $(BENCH_STAMP)  ## Make .venv-bench, for benchmarks/learn.py --suite metaworld.
 
 lint: install  ## Linters and types only.
 	$(BIN)/ruff check .
@@ -68,9 +75,19 @@ $(SERVER_STAMP):
 	@.venv-franka/bin/python -m pip --disable-pip-version-check install --quiet franka-sim==1.1.7
 	@touch $@
 
+# Meta-World pins a mujoco that is older than ours: a virtual environment of its own
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	@echo "installing what Meta-World needs into .venv-bench"
+	@.ci/system $(PYTHON)
+	@$(PYTHON) -m venv .venv-bench
+	@grep -v '^mujoco' constraints.txt > .venv-bench/constraints.txt
+	@.venv-bench/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --constraint .venv-bench/constraints.txt --editable ".[dev,bench]"
+	@touch $@
+
 constraints:  ## Resolve every dependency afresh and write constraints.txt.
 	.ci/constraints $(PYTHON)
 
 clean:  ## Remove the virtual environment and what tools left behind.
-	rm -rf $(VENV) .venv-franka dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-franka .venv-bench dist build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -109,6 +109,8 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
         config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
     # the learner's phases are shares of the run's budget
     whole = dataclasses.replace(config.learner, total_steps=config.run.steps)
+    rule = f"2 or more for learner.preset {whole.preset!r}, which needs a base; rlpd needs none"
+    check(config.run.demos > 0 or not whole.needs_base, "run.demos", config.run.demos, rule)
     given = set(learner) | {key for key in UNIT_VALUE if _mentions(options, f"learner.{key}")}
     return _fit_learner(dataclasses.replace(config, learner=whole), given)
 

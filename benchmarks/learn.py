@@ -7,6 +7,7 @@ it goes on where it stopped.
 
     python benchmarks/learn.py --task peg --preset resfit --seed 0
     python benchmarks/learn.py --suite sim --jobs 2
+    python benchmarks/learn.py --suite metaworld --jobs 2   # needs `make install-bench`
 """
 
 from __future__ import annotations
@@ -53,8 +54,14 @@ SUITES: dict[str, list[Cell]] = {
         )
         for seed in range(3)
         for preset in ("resfit", "rlpd")
-    ]
+    ],
+    "metaworld": [
+        Cell("metaworld_peg", preset, False, seed, 20_000)
+        for seed in range(3)
+        for preset in ("rlpd", "resfit", "ibrl", "expo", "residual_hil")
+    ],
 }
+EPISODES = {"metaworld_peg": 100}  # final evaluation, where not FINAL_EPISODES
 
 
 def main() -> int:
@@ -99,7 +106,7 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
     """Train and evaluate one cell; return its row."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from actor.commands.folder import new
-    from actor.evaluate import drivers_of, evaluate
+    from actor.evaluate import drivers_of, evaluate, with_held_out
     from actor.offline import offline_session
     from handrail.runs import read_metrics
 
@@ -124,14 +131,16 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
                 curve.append(sum(r.success for r in results) / GRID_EPISODES)
                 took = time.monotonic() - began
                 print(f"{session.env_steps} steps: {curve[-1]:.2f} ({took:.0f} s)", file=sys.stderr)
-            final = evaluate(
-                session.env,
-                drivers_of(session.task, policy, cell.seed),
-                range(FINAL_EPISODES),
-                cell.seed,
-            )
-            if "base" not in final:
-                final["base"] = base_of(run, config, session, cell.seed)
+            drivers = drivers_of(session.task, policy, cell.seed)
+            if "base" not in drivers:
+                drivers["base"] = base_of(run, config, session, cell.seed)
+            final = {
+                prefix + name: results
+                for prefix, env in with_held_out(session.env).items()
+                for name, results in evaluate(
+                    env, drivers, range(EPISODES.get(cell.task, FINAL_EPISODES)), cell.seed
+                ).items()
+            }
             budget = getattr(session.person, "budget_left", None)
         episodes = [
             row
@@ -144,6 +153,7 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
         **asdict(cell),
         "success": shares["policy"],
         "base_success": shares.get("base"),
+        **held_out(shares),
         "steps_to_80": steps_to(0.8, curve, cell.steps),
         "interventions": sum(e["takeovers"] for e in episodes),
         "human_steps": sum(e["human_steps"] for e in episodes),
@@ -153,6 +163,7 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
         "failures": sum(e["autonomous"] and not e["success"] for e in episodes),
         "auc": sum(curve) / len(curve),
         "trivial_success": max(s for n, s in shares.items() if n.startswith("trivial/")),
+        "eval_episodes": len(final["policy"]),
         "wall_s": round(time.monotonic() - began, 1),
         "curve": curve,
         "episodes": len(episodes),
@@ -161,10 +172,9 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
     }
 
 
-def base_of(run: Any, config: Any, session: Any, seed: int) -> list[Any]:
-    """Train the base on the same demonstrations for a preset that doesn't use it; evaluate it."""
+def base_of(run: Any, config: Any, session: Any, seed: int) -> Any:
+    """Train the base on the same demonstrations for a preset without one; return its driver."""
     from actor.drivers import PolicyDriver
-    from actor.evaluate import evaluate
     from learner.acting import Policy
     from learner.presets import preset
     from learner.store import Store
@@ -181,8 +191,13 @@ def base_of(run: Any, config: Any, session: Any, seed: int) -> list[Any]:
     trainer.fit_base()
     policy = Policy(session.task.spec, learner, config.base, seed)
     policy.load(*trainer.packet())
-    driver = PolicyDriver(policy, "base", lambda: 1 << 30)
-    return evaluate(session.env, {"base": driver}, range(FINAL_EPISODES), seed)["base"]
+    return PolicyDriver(policy, "base", lambda: 1 << 30)
+
+
+def held_out(shares: dict[str, float]) -> dict[str, float]:
+    """Return the shares on goals that training never showed; empty where there are none."""
+    names = {"success": "held_out/policy", "base_success": "held_out/base"}
+    return {f"held_out_{key}": shares[name] for key, name in names.items() if name in shares}
 
 
 def steps_to(level: float, curve: list[float], steps: int) -> int | None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learn.jsonl"
 READING = ROOT / "benchmarks" / "reading.md"
 PAGE = ROOT / "docs" / "benchmarks.md"
-EPISODES = 50  # of each final evaluation
+EPISODES = 50  # of each final evaluation, where a row doesn't say
 
 HEAD = """\
 # Benchmarks
@@ -32,11 +32,12 @@ batch size and ratio of updates to steps. No seed is dropped. The tables are mad
 `python benchmarks/tables.py` from `benchmarks/results/learn.jsonl`, where each line names the
 commit that it was run at; `python benchmarks/learn.py --suite sim` runs what is missing.
 
-**success**: share of 50 autonomous evaluation episodes at the end, last averaged weights, mean over
-seeds, and the range over seeds. **95 %**: Wilson interval of the pooled episodes (it doesn't know
-of seeds). **curve**: mean success over ten evaluations during training, which is the area under
-the learning curve. **to 80 %**: training steps until three consecutive evaluations average 80 %;
-`—` is a seed that never did. **failures**: autonomous episodes that failed during training.
+**success**: share of 50 (Meta-World: 100) autonomous evaluation episodes at the end, last averaged
+weights, mean over seeds, and the range over seeds. **95 %**: Wilson interval of the pooled episodes
+(it doesn't know of seeds). **curve**: mean success over ten evaluations during training, which is
+the area under the learning curve. **to 80 %**: training steps until three consecutive evaluations
+average 80 %; `—` is a seed that never did. **failures**: autonomous episodes that failed during
+training.
 **base**, **best trivial**: the behaviour-cloned base and the best policy without skill, from the
 same starts.
 """
@@ -108,8 +109,9 @@ def plain(rows: list[dict[str, Any]], key: str) -> str:
 
 def pooled(rows: list[dict[str, Any]]) -> str:
     """Return the Wilson 95 % interval of all final episodes together."""
-    total = EPISODES * len(rows)
-    share = sum(row["success"] for row in rows) / len(rows)
+    counts = [row.get("eval_episodes", EPISODES) for row in rows]
+    total = sum(counts)
+    share = sum(row["success"] * n for row, n in zip(rows, counts, strict=True)) / total
     z = 1.959964
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = (

@@ -69,7 +69,7 @@ class Tray(gymnasium.Env[dict[str, Any], np.ndarray]):
 
 @pytest.fixture(autouse=True)
 def tray():
-    gymnasium.register("Tray-v0", Tray, max_episode_steps=LIMIT)
+    gymnasium.register("Tray-v0", f"{__name__}:Tray", max_episode_steps=LIMIT)
     yield
     del gymnasium.registry["Tray-v0"]
 
@@ -307,7 +307,7 @@ def test_what_cannot_be_is_said_before_anything_starts(name, options, words):
 
 def test_an_environment_without_a_time_limit_asks_for_one():
     gymnasium.registry["Tray-v0"].max_episode_steps = None
-    with pytest.raises(ConfigError, match="--task.horizon 500"):
+    with pytest.raises(ConfigError, match=r"--task\.horizon 500"):
         made()
     assert made({"horizon": 7}).task.spec.horizon == 7
 

@@ -1,0 +1,68 @@
+"""A gymnasium environment through the product as a user starts it, and what is learned there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handrail.spec import load_spec
+from handrail.transition import Source
+from learner.store import Store
+
+SMALL = ("--learner.ensemble", "2", "--learner.batch", "32", "--learner.hidden", "32", "32")
+
+
+def handrail(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "handrail", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+@pytest.mark.slow
+def test_pendulum_trains_as_two_processes_and_leaves_a_whole_run(tmp_path: Path):
+    folder = tmp_path / "run"
+    options = ("--run.steps", "400", "--run.eval-episodes", "2", "--learner.utd", "1", *SMALL)
+    done = handrail("train", "pendulum", "--out", str(folder), "--no-video", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (folder / "logs" / "host.log").exists(), "there is no control host"
+    assert "mean return" in done.stdout
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["task"] == "gym:Pendulum-v1"
+    assert summary["env_steps"] == 400
+    assert summary["updates"] > 0
+    assert -2000.0 < summary["return"] < 0.0
+    assert (folder / "report.png").stat().st_size > 0
+    store = Store(folder / "store.db", load_spec(folder / "spec.json"), readonly=True)
+    rows = [row for _, row in store.rows()]
+    store.close()
+    assert {row.source for row in rows} == {Source.ONLINE}
+    assert [row.t for row in rows if row.truncated] == [199, 199]
+    assert [row.t for row in rows if row.end] == [200, 200]
+    assert not any(row.terminated or row.success for row in rows)
+    told = handrail("eval", str(folder), "--episodes", "2")
+    assert told.returncode == 0, told.stderr
+    assert set(json.loads(told.stdout.splitlines()[-1])) == {
+        "policy", "trivial/random", "trivial/still",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gym:Pendulm-v1",), "did you mean 'Pendulum-v1'"),
+        (("pendulum", "--view"), "--realtime and --view"),
+        (("pendulum", "--learner.preset", "resfit"), "needs a base"),
+    ],
+)
+def test_what_cannot_be_trained_gets_one_clear_line(arguments, words, tmp_path: Path):
+    done = handrail("train", *arguments, "--out", str(tmp_path / "run"))
+    assert done.returncode == 2, done.stdout
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
