@@ -25,7 +25,11 @@ from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 
-UNIT_VALUE = {"v_range": None, "success_is_terminal": False}  # without one reward of 1 at the end
+# What a gymnasium environment changes in [learner], unless it is given there: values aren't in
+# [0, 1] without one reward of 1 at the end; and the first steps of a policy from scratch show too
+# little of the state to scale by what they show (a hanging pendulum's upright is 10 deviations off).
+UNIT_VALUE: dict[str, Any] = {"v_range": None, "success_is_terminal": False}
+FROM_SCRATCH: dict[str, Any] = {"normaliser_floor": 1.0}
 _BARE: dict[str, dict[str, Any]] = {  # the config of an environment that is given by its name alone
     GYM: {"learner": {"preset": "rlpd"}, "run": {"demos": 0}},
     METAWORLD: {"learner": {"preset": "residual_hil"}, "run": {"demos": 20, "steps": 20_000}},
@@ -104,14 +108,15 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
     utd = _option(options, "--learner.utd")
     if utd is not None:  # before the defaults that follow it are filled in
         learner["utd"] = _number(utd)
-    config = parse_config(table)
+    config = _parse(table)
     if options:
         config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
     # the learner's phases are shares of the run's budget
     whole = dataclasses.replace(config.learner, total_steps=config.run.steps)
     rule = f"2 or more for learner.preset {whole.preset!r}, which needs a base; rlpd needs none"
     check(config.run.demos > 0 or not whole.needs_base, "run.demos", config.run.demos, rule)
-    given = set(learner) | {key for key in UNIT_VALUE if _mentions(options, f"learner.{key}")}
+    given = set(learner)
+    given |= {key for key in (*UNIT_VALUE, *FROM_SCRATCH) if _mentions(options, f"learner.{key}")}
     return _fit_learner(dataclasses.replace(config, learner=whole), given)
 
 
@@ -121,16 +126,25 @@ def parse_config(table: dict[str, Any]) -> Config:
     Raises:
         ConfigError: A bad key or value.
     """
-    learner = table.get("learner", {})
-    config = from_dict(Config, {**table, "learner": expand(learner)})
-    return _fit_learner(config, set(learner))
+    return _fit_learner(_parse(table), set(table.get("learner", {})))
+
+
+def _parse(table: dict[str, Any]) -> Config:
+    return from_dict(Config, {**table, "learner": expand(table.get("learner", {}))})
 
 
 def _fit_learner(config: Config, given: set[str]) -> Config:
-    """Return the config without what assumes one reward of 1 at the end, where that isn't so."""
-    if prefix_of(config.task.name) is None or unit_value(resolve(config.task.name, config.gym)):
+    """Return the config without defaults of the learner that only suit the arm's tasks.
+
+    Args:
+        config: Any.
+        given: Keys of [learner] that somebody asked for; they stay.
+    """
+    if prefix_of(config.task.name) is None:
         return config
-    changes = {key: value for key, value in UNIT_VALUE.items() if key not in given}
+    changes = {} if unit_value(resolve(config.task.name, config.gym)) else dict(UNIT_VALUE)
+    changes |= FROM_SCRATCH if config.run.demos == 0 else {}
+    changes = {key: value for key, value in changes.items() if key not in given}
     return dataclasses.replace(config, learner=dataclasses.replace(config.learner, **changes))
 
 

@@ -326,6 +326,11 @@ def test_what_assumes_one_reward_at_the_end_is_off_unless_given():
     assert (learner.v_range, learner.success_is_terminal) == ((-9.0, 9.0), True)
     learner = load_config("gym:Tray-v0", ["--learner.success-is-terminal"]).learner
     assert learner.success_is_terminal
+    assert learner.normaliser_floor == 1.0, "there are no demonstrations to scale states by"
+    assert load_config("metaworld_peg").learner.normaliser_floor < 0.1
+    assert load_config("peg").learner.normaliser_floor < 0.1
+    given = ["--learner.normaliser-floor", "0.5"]
+    assert load_config("gym:Tray-v0", given).learner.normaliser_floor == 0.5
     sparse = {"reward": "sparse", "terminate_on_success": True, "success_key": "is_success"}
     assert parse_config({**table, "gym": sparse}).learner.success_is_terminal
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from actor.commands.folder import new
+from actor.evaluate import drivers_of, evaluate
+from actor.offline import offline_session
 from handrail.spec import load_spec
 from handrail.transition import Source
 from learner.store import Store
@@ -66,3 +69,25 @@ def test_what_cannot_be_trained_gets_one_clear_line(arguments, words, tmp_path: 
     assert done.returncode == 2, done.stdout
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.slow
+def test_pendulum_is_swung_up_after_three_thousand_steps_from_scratch(tmp_path: Path):
+    """Random torques come to about -1200. Shortened from `benchmarks/classics.py`: fewer heads
+    and rows.
+
+    It fails where a time-out is taken for an end, actions don't reach both ends of their range,
+    entropy has the wrong sign, or the learner's updates lag behind the steps.
+    """
+    options = ["--run.steps", "3000", "--learner.ensemble", "2", "--learner.batch", "64"]
+    run, config = new("pendulum", options, tmp_path / "run", "train")
+    with offline_session(run, config) as (session, _):
+        session.wait_for_weights()
+        session.train(config.run.steps)
+        session.link.settle(session.policy, session.env_steps)
+        drivers = drivers_of(session.task, session.policy, config.run.seed)
+        results = evaluate(session.env, drivers, range(10), config.run.seed)
+    returns = {name: sum(r.reward_sum for r in rs) / len(rs) for name, rs in results.items()}
+    assert returns["trivial/random"] < -900.0
+    assert returns["trivial/still"] < -900.0
+    assert returns["policy"] > -500.0, returns
