@@ -27,7 +27,7 @@ from robot_env.teleop.scripted import OperatorConfig
 
 # What a gymnasium environment changes in [learner], unless it is given there: values aren't in
 # [0, 1] without one reward of 1 at the end; and the first steps of a policy from scratch show too
-# little of the state to scale by what they show (a hanging pendulum's upright is 10 deviations off).
+# little of the state to scale by (upright is ten deviations away from a hanging pendulum).
 UNIT_VALUE: dict[str, Any] = {"v_range": None, "success_is_terminal": False}
 FROM_SCRATCH: dict[str, Any] = {"normaliser_floor": 1.0}
 _BARE: dict[str, dict[str, Any]] = {  # the config of an environment that is given by its name alone
