@@ -5,8 +5,31 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from learner.operator import BaseContext
+
+
+class Rows(NamedTuple):
+    """U packed minibatches of B rows, as replay gathers them: three arrays, so that few move."""
+
+    now: np.ndarray  # (U, B, S + 2 A + 3): state, action, base action, position, valid, anchor
+    nxt: np.ndarray  # the same columns, of the row that the return bootstraps from
+    extra: np.ndarray  # (U, B, 2): return and discount
+
+
+class Slots(NamedTuple):
+    """The same minibatches by the numbers of their rows."""
+
+    slots: np.ndarray  # (U, B, 2) int32: of `now` and of `nxt`
+    extra: np.ndarray  # (U, B, 2): return and discount
+
+
+class Resident(NamedTuple):
+    """Minibatches whose rows lie on the device already."""
+
+    rows: jax.Array  # (capacity, S + 2 A + 3)
+    chosen: Slots
 
 
 class Batch(NamedTuple):
@@ -20,6 +43,15 @@ class Batch(NamedTuple):
     reward: jax.Array  # (B,), sum of discount^i r_i over the k steps
     discount: jax.Array  # (B,), discount^k, or 0 where nothing follows
     anchor: jax.Array  # (B,), 1 where the action is a demonstration's or a person's
+
+
+def gather(packed: Rows | Resident) -> Rows:
+    """Return packed minibatches as rows; within a compiled call, so that they never leave it."""
+    if not isinstance(packed, Resident):
+        return Rows(*packed)
+    slots, extra = packed.chosen
+    now, nxt = (packed.rows.at[slots[..., i]].get(mode="promise_in_bounds") for i in range(2))
+    return Rows(now, nxt, extra)  # type: ignore[arg-type]
 
 
 def unpack(now: jax.Array, nxt: jax.Array, extra: jax.Array, state: int, action: int) -> Batch:

@@ -83,6 +83,11 @@ class LearnerConfig:
     gate_td_error: float = 2.0  # [-], held-out TD error, in largest returns so far; inf: any
     gate_patience: int = 4  # [publications], refused for their actions alone before one is believed
 
+    # The machine.
+    devices: int = 1  # [-], that each minibatch is cut over; equal parts, so batch is a multiple
+    replay: Literal["host", "device"] = "host"  # device: rows are copied there once, as they come
+    precision: Literal["float32", "bfloat16"] = "float32"  # of products; sums and weights: float32
+
     # Pace. An update is one critic step.
     utd: float = 2.0  # [updates/env step]; another one scales batch and rates left out, `scaling`
     actor_every: int = 2  # [updates], critic steps per actor step; one compiled call does them
@@ -108,6 +113,13 @@ class LearnerConfig:
             "takeover_cost",
             self.takeover_cost,
             'positive with reward = "interventions", which has no other reward',
+        )
+        check(self.devices >= 1, "devices", self.devices, "at least 1")
+        check(
+            self.batch % self.devices == 0,
+            "batch",
+            self.batch,
+            f"a multiple of devices ({self.devices}), which get equal parts of it",
         )
         check(0 <= self.demo_fraction <= 1, "demo_fraction", self.demo_fraction, "within 0 .. 1")
         check(0 <= self.holdout < 1, "holdout", self.holdout, "within 0 .. 1, 1 excluded")

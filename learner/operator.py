@@ -119,7 +119,8 @@ class Operator:
             noise: From `noise`, shape (..., A).
             gain: g, scalar; without effect when zeros are edited.
         """
-        out = mlp(actor, self.features(state, context), self.config.activation)
+        features = self.features(state, context)
+        out = mlp(actor, features, self.config.activation, self.config.precision)
         if self.config.actor == "sac":
             mean, log_std = jnp.split(out, 2, -1)
             log_std = jnp.clip(log_std + self.config.initial_log_std, *LOG_STD_RANGE)
@@ -176,7 +177,8 @@ class Operator:
 
     def value(self, critic: Params, state: jax.Array, action: jax.Array) -> jax.Array:
         """Return each head's value, (E, B), at normalised states (B, S) and actions (B, A)."""
-        return ensemble(critic, jnp.concatenate([state, action], -1), self.config.activation)
+        inputs = jnp.concatenate([state, action], -1)
+        return ensemble(critic, inputs, self.config.activation, self.config.precision)
 
 
 def make_operator(config: LearnerConfig, spec: EnvSpec) -> Operator:

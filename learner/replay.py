@@ -12,6 +12,7 @@ import numpy as np
 from handrail.errors import Error
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
+from learner.batch import Rows, Slots
 from learner.config import Handover, LearnerConfig
 from learner.mix import draw_anchors, draw_thinned
 from learner.view import View
@@ -28,6 +29,7 @@ class Replay:
         self._base = self._s + self._a
         self.columns = self._base + self._a + 3
         self.rows = np.zeros((size, self.columns), np.float32)
+        self.changed = np.zeros(size, bool)  # rows written since whoever mirrors them cleared this
         self.reward = np.zeros(size, np.float32)
         self.cost = np.zeros(size, np.float32)
         self.price = config.cost_weight  # [reward/cost], see `learner.price`
@@ -74,6 +76,7 @@ class Replay:
         slot = self._free_slot()
         a, base = self._s, self._base
         packed = self.rows[slot]
+        self.changed[slot] = True
         packed[:a] = row.state
         packed[a:base] = row.action
         packed[base : base + self._a] = row.base_action
@@ -116,6 +119,7 @@ class Replay:
         self, slots: np.ndarray, action: np.ndarray, position: np.ndarray, valid: bool
     ) -> None:
         """Overwrite the base's context of rows: (N,), (N, A), (N,)."""
+        self.changed[slots] = True
         self.rows[slots, self._base : self._base + self._a] = action
         self.rows[slots, -3] = position
         self.rows[slots, -2] = valid
@@ -166,8 +170,8 @@ class Replay:
         return build(self, start, n_step or config.n_step, handover or config.handover)
 
     def sample(
-        self, count: int, rng: np.random.Generator, batches: int = 1
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self, count: int, rng: np.random.Generator, batches: int = 1, out: Rows | None = None
+    ) -> Rows:
         """Return packed minibatches for `batch.unpack`: now, next, (return, discount).
 
         Each of the `batches` minibatches has its share of demonstrations and interventions first.
@@ -177,17 +181,40 @@ class Replay:
             count: B, rows of a minibatch.
             rng: Source of chance.
             batches: U.
+            out: Arrays to write them into, from `empty_rows`; new ones if None.
 
         Raises:
             Error: There is nothing to sample from.
         """
         start = self.draw(count, rng, batches)
         windows = self.windows(start)
-        shape = (batches, count, self.columns)
-        now = np.take(self.rows, start, axis=0).reshape(shape)
-        nxt = np.take(self.rows, windows.bootstrap, axis=0).reshape(shape)
-        extra = np.stack([windows.reward, windows.discount], -1).reshape(batches, count, 2)
-        return now, nxt, extra
+        out = self.empty_rows(count, batches) if out is None else out
+        for slots, rows in ((start, out.now), (windows.bootstrap, out.nxt)):
+            # checking the slots, as mode "raise" does, would gather into a buffer first
+            np.take(self.rows, slots, axis=0, out=rows.reshape(-1, self.columns), mode="clip")
+        _fill(out.extra, windows.reward, windows.discount)
+        return out
+
+    def sample_slots(
+        self, count: int, rng: np.random.Generator, batches: int, out: Slots | None = None
+    ) -> Slots:
+        """Return the same minibatches by the numbers of their rows; arguments as of `sample`."""
+        start = self.draw(count, rng, batches)
+        windows = self.windows(start)
+        out = self.empty_slots(count, batches) if out is None else out
+        _fill(out.slots, start, windows.bootstrap)
+        _fill(out.extra, windows.reward, windows.discount)
+        return out
+
+    def empty_rows(self, count: int, batches: int) -> Rows:
+        """Return arrays for `sample` to write into."""
+        now, nxt = (np.empty((batches, count, self.columns), np.float32) for _ in range(2))
+        return Rows(now, nxt, np.empty((batches, count, 2), np.float32))
+
+    def empty_slots(self, count: int, batches: int) -> Slots:
+        """Return arrays for `sample_slots` to write into."""
+        shape = (batches, count, 2)
+        return Slots(np.empty(shape, np.int32), np.empty(shape, np.float32))
 
     def draw(self, count: int, rng: np.random.Generator, batches: int = 1) -> np.ndarray:
         """Return the slots (batches * count,) where windows start."""
@@ -305,3 +332,8 @@ class Replay:
             if slots and slots[0] == slot:
                 slots.pop(0)
         return slot
+
+
+def _fill(pairs: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    pairs.reshape(-1, 2)[:, 0] = first
+    pairs.reshape(-1, 2)[:, 1] = second

@@ -20,6 +20,8 @@ from learner import diagnostics, governor, phases
 from learner.bases.bc import BCWeights, Report, fit_bc, predict
 from learner.bases.queue import roll_along
 from learner.config import BaseConfig, LearnerConfig
+from learner.devices import Devices
+from learner.feed import Feed
 from learner.holdout import held_out
 from learner.normaliser import fit, identity
 from learner.operator import make_operator
@@ -61,12 +63,14 @@ class Trainer:
         self._normalised = False
         self._key = jax.random.key(seed)
         self._operator = make_operator(config, spec)
-        self._state = init_state(
-            self._operator, spec.state, spec.action, jax.random.fold_in(self._key, 0)
-        )
+        self._devices = Devices(config.devices)
+        self._feed = Feed(config, self.replay, self._devices, self._key, seed)
         sizes = (self._operator, spec.state, spec.action)
-        self._critic_only = make_update(*sizes, with_actor=False)
-        self._full = make_update(*sizes, with_actor=True)
+        state = init_state(*sizes, jax.random.fold_in(self._key, 0))
+        self._state = state if config.devices == 1 else self._devices.whole(state)
+        everywhere = self._devices.everywhere
+        self._critic_only = make_update(*sizes, with_actor=False, everywhere=everywhere)
+        self._full = make_update(*sizes, with_actor=True, everywhere=everywhere)
         self._metrics: jax.Array | None = None
         self.publication = Publication(self._operator)
 
@@ -162,13 +166,12 @@ class Trainer:
             self._fit_normaliser_from_rollouts()
         for _ in range(calls):
             warming = self.updates < phases.warmup_updates(self.config)
-            gain = np.float32(self.gain)
-            train_gain = gain if self.config.train_gain == "ramp" else np.float32(1)
-            rng = np.random.default_rng((self.seed, 4, self.updates))
-            packed = self.replay.sample(self.config.batch, rng, block)
+            train_gain = self.gain if self.config.train_gain == "ramp" else 1.0
+            packed = self._feed.packed(self.updates)
+            fixed = self._feed.fixed(self.normaliser, self.gain, train_gain)
             update = self._critic_only if warming else self._full
-            fixed = Fixed(self._key, self.normaliser, gain, train_gain)
             self._state, self._metrics = update(self._state, packed, fixed)
+            self._feed.used_by(self._metrics)
             self.updates += block
         counts = {"ran": float(calls * block), "updates": float(self.updates)}
         return {**self.metrics(), **counts} if report else counts
@@ -181,6 +184,7 @@ class Trainer:
             "refused": float(self.publication.refused),
             "cost_price": self.price.value,
             "episode_cost": self.price.last_cost,
+            **self._feed.sent,
         }
         if self._metrics is not None:
             pairs = zip(METRICS, np.asarray(self._metrics).tolist(), strict=True)
@@ -236,11 +240,13 @@ class Trainer:
     def config_hash(self) -> str:
         """Digest of what must not change between a checkpoint and its resumption.
 
-        The budget may: a run can be made longer. So may the gate, which decides what is published.
+        The budget may: a run can be made longer. So may the gate, which decides what is published,
+        and what the machine has: devices and replay change a result only by rounding, if at all.
         """
         config = replace(
-            self.config, total_steps=1, gate_action_change=1.0, gate_td_error=1.0, gate_patience=1
-        )
+            self.config, total_steps=1, gate_action_change=1.0, gate_td_error=1.0, gate_patience=1,
+            devices=1, replay="host",
+        )  # fmt: skip
         return digest(config, self.base_config, self.spec.hash)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -271,7 +277,7 @@ class Trainer:
         self.normaliser = unflatten(like.normaliser, arrays, "normaliser")
         self.base = None if like.base is None else unflatten(like.base, arrays, "base")
         restored = unflatten(self._state, arrays, "state")
-        self._state = jax.tree.map(jax.numpy.asarray, restored)
+        self._state = self._devices.whole(restored)
         self.updates, self.version = meta["updates"], meta["version"]
         self.base_version = meta["base_version"]
         self.fitted, self._normalised = meta["fitted"], meta["normalised"]
@@ -281,7 +287,7 @@ class Trainer:
 
     def _fixed(self) -> Fixed:
         gain = np.float32(self.gain)
-        return Fixed(self._key, self.normaliser, gain, gain)
+        return Fixed(self._feed.key, self.normaliser, gain, gain)
 
     def _holdout_error(self, rng: np.random.Generator) -> float | None:
         if self.phase != "online" or self.updates == 0:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 
 from learner.actors import actor_loss, temperature_loss
-from learner.batch import Batch, unpack
+from learner.batch import Batch, Resident, Rows, gather, unpack
 from learner.critics import critic_loss, td_target
 from learner.networks import Params, init_ensemble, init_mlp
 from learner.normaliser import Normaliser, normalise
@@ -56,8 +57,7 @@ class Fixed(NamedTuple):
     train_gain: ArrayLike  # g that the actor's loss assumes
 
 
-Packed = tuple[ArrayLike, ArrayLike, ArrayLike]
-Update = Callable[[LearnerState, Packed, Fixed], tuple[LearnerState, jax.Array]]
+Update = Callable[[LearnerState, Rows | Resident, Fixed], tuple[LearnerState, jax.Array]]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -93,7 +93,13 @@ def init_state(operator: Operator, state: int, action: int, key: jax.Array) -> L
     )
 
 
-def make_update(operator: Operator, state: int, action: int, with_actor: bool) -> Update:
+def make_update(
+    operator: Operator,
+    state: int,
+    action: int,
+    with_actor: bool,
+    everywhere: NamedSharding | None = None,
+) -> Update:
     """Return the update: (state, U packed minibatches, fixed) -> (state, METRICS as one vector).
 
     Args:
@@ -101,12 +107,13 @@ def make_update(operator: Operator, state: int, action: int, with_actor: bool) -
         state: S.
         action: A.
         with_actor: False leaves actor, temperature and their optimisers untouched.
+        everywhere: Where the state lies if that is several devices, see `learner.devices`.
     """
 
     def update(
-        learner: LearnerState, packed: Packed, fixed: Fixed
+        learner: LearnerState, packed: Rows | Resident, fixed: Fixed
     ) -> tuple[LearnerState, jax.Array]:
-        now, nxt, extra = map(jnp.asarray, packed)
+        now, nxt, extra = map(jnp.asarray, gather(packed))
         batches = unpack(now, nxt, extra, state, action)
         batches = batches._replace(
             state=normalise(fixed.normaliser, batches.state),
@@ -122,7 +129,7 @@ def make_update(operator: Operator, state: int, action: int, with_actor: bool) -
         nan = jnp.full((), jnp.nan, jnp.float32)
         return learner, jnp.stack([values.get(name, nan) for name in METRICS])
 
-    return jax.jit(update, donate_argnums=0)
+    return jax.jit(update, donate_argnums=0, out_shardings=everywhere)
 
 
 def critic_step(
