@@ -6,6 +6,12 @@ sides are sampled, moved and computed as in training. `reference` is `update_ref
 says why it is fair. JSON last, all rates in updates/s; a speed-up is the median of the rounds'
 ratios.
 
+`overlap` is the rate over that of the same loop when it waits for each call before it draws the
+next minibatches: what it is worth that drawing and sending go on meanwhile.
+
+`--precision bfloat16` rounds the factors of our products, and only of ours, to bfloat16: another
+computation, so its rows are no part of the comparison with the reference in float32.
+
 `gflops` counts the multiplications that the update needs whoever does it, so that the fraction of
 the matmul limit (the best of the same products alone, measured between the rounds) compares both.
 """
@@ -18,6 +24,8 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import product
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -29,11 +37,14 @@ from update_reference import Reference
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner.config import LearnerConfig
-from learner.normaliser import Normaliser
+from learner.devices import Devices
+from learner.feed import Feed
+from learner.networks import Precision
+from learner.normaliser import identity
 from learner.operator import make_operator
 from learner.presets import preset
 from learner.replay import Replay
-from learner.update import Fixed, LearnerState, Update, init_state, make_update
+from learner.update import LearnerState, Update, init_state, make_update
 
 STATE, ACTION = 20, 7
 ROWS, EPISODE = 20_000, 100
@@ -83,25 +94,27 @@ def as_peers_keep_it(replay: Replay, demos: bool) -> dict[str, np.ndarray]:
 
 
 class Ours:
-    """The trainer's loop without the trainer: sample, one compiled call."""
+    """The trainer's loop without the trainer: the feed's minibatches, one compiled call."""
 
     def __init__(self, config: LearnerConfig, replay: Replay) -> None:
         operator = make_operator(config, spec())
-        self.config, self._replay = config, replay
-        self.state: LearnerState = init_state(operator, STATE, ACTION, jax.random.PRNGKey(0))
+        self.config = config
+        self.state: LearnerState = init_state(operator, STATE, ACTION, jax.random.key(0))
         self.update: Update = make_update(operator, STATE, ACTION, with_actor=True)
-        one = np.float32(1)
-        same = Normaliser(np.zeros(STATE, np.float32), np.ones(STATE, np.float32))
-        self._fixed = Fixed(jax.random.PRNGKey(1), same, one, one)
-        self._calls = 0
+        self._feed = Feed(config, replay, Devices(1), jax.random.key(1), seed=0)
+        self._normaliser = identity(STATE)
+        self._updates = 0
 
-    def run(self, calls: int) -> None:
-        """Do the updates of so many environment steps and wait for the last one."""
+    def run(self, calls: int, wait: bool = False) -> None:
+        """Do the updates of so many environment steps and wait for the last one, or for each."""
         for _ in range(calls):
-            rng = np.random.default_rng((0, 4, self._calls))
-            packed = self._replay.sample(self.config.batch, rng, self.config.actor_every)
-            self.state, _ = self.update(self.state, packed, self._fixed)
-            self._calls += 1
+            packed = self._feed.packed(self._updates)
+            fixed = self._feed.fixed(self._normaliser, 1.0, 1.0)
+            self.state, result = self.update(self.state, packed, fixed)
+            self._feed.used_by(result)
+            self._updates += self.config.actor_every
+            if wait:
+                result.block_until_ready()
         jax.block_until_ready(self.state)
 
 
@@ -123,11 +136,11 @@ def matmul_gflops(config: LearnerConfig, seconds: float) -> float:
     """Return the rate of the hidden layer's product over all heads, alone [GFLOP/s]."""
     h, shape = config.hidden[0], (config.ensemble, config.batch)
     x, w = jnp.ones((*shape, h)), jnp.ones((config.ensemble, h, h))
-    product = jax.jit(lambda a, b: jnp.einsum("ebi,eih->ebh", a, b))
-    product(x, w).block_until_ready()
+    multiply = jax.jit(lambda a, b: jnp.einsum("ebi,eih->ebh", a, b))
+    multiply(x, w).block_until_ready()
     count, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        product(x, w).block_until_ready()
+        multiply(x, w).block_until_ready()
         count += 1
     return 2e-9 * count * config.ensemble * config.batch * h * h / (time.perf_counter() - begin)
 
@@ -142,11 +155,13 @@ def rate(run: Callable[[int], None], updates: int, seconds: float) -> float:
     return updates * calls / (time.perf_counter() - begin)
 
 
-def row(ensemble: int, ratio: int, rounds: int, seconds: float) -> dict[str, float]:
+def row(
+    ensemble: int, ratio: int, precision: Precision, rounds: int, seconds: float
+) -> dict[str, float | str]:
     """Return one row of the table."""
     config = replace(
         preset("rlpd"), ensemble=ensemble, batch=256, actor_every=ratio, utd=float(ratio),
-        n_step=1, hidden=(256, 256),
+        n_step=1, hidden=(256, 256), precision=precision,
     )  # fmt: skip
     replay = fill(config)
     ours = Ours(config, replay)
@@ -160,9 +175,9 @@ def row(ensemble: int, ratio: int, rounds: int, seconds: float) -> dict[str, flo
     ours.run(2)
     reference.run(2)
     compiled = ours.update._cache_size()  # type: ignore[attr-defined]
-    us, them, limit = [], [], []
+    us, them, waiting, limit = [], [], [], []
     for n in range(rounds):
-        sides = [(us, ours.run), (them, reference.run)]
+        sides = [(us, ours.run), (them, reference.run), (waiting, partial(ours.run, wait=True))]
         for rates, run in sides if n % 2 else sides[::-1]:
             rates.append(rate(run, ratio, seconds))
         limit.append(matmul_gflops(config, 0.3 * seconds))
@@ -171,11 +186,13 @@ def row(ensemble: int, ratio: int, rounds: int, seconds: float) -> dict[str, flo
     return {
         "ensemble": ensemble,
         "ratio": ratio,
+        "precision": precision,
         "updates_per_s": round(speed, 1),
         "ref_updates_per_s": round(other, 1),
         "speedup": round(float(np.median(np.array(us) / np.array(them))), 2),
         "speedup_min": round(float((np.array(us) / np.array(them)).min()), 2),
         "speedup_max": round(float((np.array(us) / np.array(them)).max()), 2),
+        "overlap": round(float(np.median(np.array(us) / np.array(waiting))), 3),
         "ms_per_update": round(1e3 / speed, 2),
         "gflops": round(gflop * speed, 1),
         "matmul_limit_gflops": round(best, 1),
@@ -192,13 +209,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.5, help="of each side in a round [s]")
     parser.add_argument("--ensembles", type=int, nargs="+", default=[10, 2])
     parser.add_argument("--ratios", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument(
+        "--precision", nargs="+", default=["float32"], choices=["float32", "bfloat16"]
+    )
     options = parser.parse_args()
     rows = []
-    for ensemble in options.ensembles:
-        for ratio in options.ratios:
-            rows.append(row(ensemble, ratio, options.rounds, options.seconds))
-            print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
-    print(json.dumps({"rows": rows, "cores": len(os.sched_getaffinity(0)), "dtype": "float32"}))
+    for shape in product(options.ensembles, options.ratios, options.precision):
+        rows.append(row(*shape, options.rounds, options.seconds))
+        print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+    print(json.dumps({"rows": rows, "cores": len(os.sched_getaffinity(0))}))
     return 0
 
 

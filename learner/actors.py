@@ -19,8 +19,8 @@ def actor_loss(
     temperature: jax.Array,
     gain: ArrayLike,
     key: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Return the loss of the edited action and the mean entropy.
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Return the loss of the edited action, and the mean entropy and size of the edit.
 
         L = mean(alpha log pi(e) - mean over heads of Q(s, a)) + penalties
 
@@ -35,6 +35,9 @@ def actor_loss(
         temperature: alpha, scalar.
         gain: g that the edit is optimised for, scalar.
         key: Random key.
+
+    Returns:
+        L, (entropy of the edit [nat], size of the edit without noise [-]), all scalar.
     """
     config = operator.config
     noise = operator.noise(key, batch.action.shape, "loss")
@@ -47,7 +50,7 @@ def actor_loss(
         loss += config.edit_penalty * jnp.square(edited.edit).sum(-1).mean()
     if config.bc_anchor > 0:
         loss += config.bc_anchor * _anchor(operator, edited.edit, batch)
-    return loss, -edited.log_prob.mean()
+    return loss, (-edited.log_prob.mean(), jnp.abs(edited.centre).mean())
 
 
 def temperature_loss(operator: Operator, log_alpha: jax.Array, entropy: jax.Array) -> jax.Array:

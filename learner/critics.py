@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -11,6 +13,27 @@ from learner.networks import Params, take_heads
 from learner.operator import Operator
 
 
+class Chance(NamedTuple):
+    """What a target draws."""
+
+    noise: jax.Array  # (B, A), of the next actions
+    heads: jax.Array  # (m,) int32, without replacement
+
+
+def draw_chance(operator: Operator, key: jax.Array, shape: tuple[int, ...]) -> Chance:
+    """Return what the target of a minibatch draws.
+
+    Args:
+        operator: The operator's constants.
+        key: Random key.
+        shape: (B, A), of the minibatch's actions.
+    """
+    config = operator.config
+    noise_key, heads_key = jax.random.split(key)
+    heads = jax.random.permutation(heads_key, config.ensemble)[: config.subset]
+    return Chance(operator.noise(noise_key, shape, "target"), heads)
+
+
 def td_target(
     operator: Operator,
     actor: Params,
@@ -18,7 +41,7 @@ def td_target(
     batch: Batch,
     temperature: jax.Array,
     gain: ArrayLike,
-    key: jax.Array,
+    chance: Chance | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the n-step target and the share of targets that the value range clipped.
 
@@ -34,7 +57,7 @@ def td_target(
         batch: B normalised rows.
         temperature: alpha, scalar.
         gain: g, scalar.
-        key: Random key.
+        chance: From `draw_chance`, or a random key to draw it from.
 
     Returns:
         y, shape (B,), without gradient; clipped share, scalar.
@@ -43,12 +66,12 @@ def td_target(
         X. Chen et al., "Randomized Ensembled Double Q-Learning", 2021.
     """
     config = operator.config
-    noise_key, heads_key = jax.random.split(key)
-    drawn = jax.random.permutation(heads_key, config.ensemble)[: config.subset]
-    heads = take_heads(target_critic, drawn)
-    noise = operator.noise(noise_key, batch.action.shape, "target")
+    if not isinstance(chance, Chance):
+        chance = draw_chance(operator, chance, batch.action.shape)
+    drawn_all = config.subset == config.ensemble  # in whatever order
+    heads = target_critic if drawn_all else take_heads(target_critic, chance.heads)
     judges = heads if config.select == "best" else None
-    acted = operator.act(actor, judges, batch.next_state, batch.next_context, noise, gain)
+    acted = operator.act(actor, judges, batch.next_state, batch.next_context, chance.noise, gain)
     value = operator.value(heads, batch.next_state, acted.action).min(0)
     if config.backup_entropy:
         value = value - temperature * acted.log_prob

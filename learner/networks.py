@@ -99,7 +99,7 @@ def ensemble(
 
 def take_heads(params: Params, index: jax.Array) -> Params:
     """Return the weights of some heads (m,) of an ensemble; the others cost nothing."""
-    return {name: jnp.take(leaf, index, axis=0) for name, leaf in params.items()}
+    return {name: leaf.at[index].get(mode="promise_in_bounds") for name, leaf in params.items()}
 
 
 @jax.custom_vjp

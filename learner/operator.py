@@ -11,6 +11,7 @@ with s the reach of each dimension and g in [0, 1] the gain that grows after war
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -42,6 +43,7 @@ class Edited(NamedTuple):
 
     action: jax.Array  # (..., A), clipped
     edit: jax.Array  # (..., A), tanh(u), before the reach
+    centre: jax.Array  # (..., A), the edit without noise
     log_prob: jax.Array  # (...,), of the edit before the reach; 0 for a deterministic actor
 
 
@@ -94,7 +96,8 @@ class Operator:
         """Return the random part of an edit, of the shape of the actions."""
         if use == "eval" or (use == "loss" and self.config.actor == "td3"):
             return jnp.zeros(shape, jnp.float32)
-        noise = jax.random.normal(key, shape, jnp.float32)
+        # drawn in a row: the same numbers, in a third of the time where the last axis is short
+        noise = jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)
         if self.config.actor == "sac":
             return noise
         if use == "explore":
@@ -125,17 +128,19 @@ class Operator:
             mean, log_std = jnp.split(out, 2, -1)
             log_std = jnp.clip(log_std + self.config.initial_log_std, *LOG_STD_RANGE)
             raw = mean + jnp.exp(log_std) * noise
-            edit = jnp.tanh(raw)
+            edit, centre = jnp.tanh(raw), jnp.tanh(mean)
             each = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
             each -= 2.0 * (jnp.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
             log_prob = (each * (jnp.asarray(self.reach) > 0)).sum(-1)
         else:
-            edit = jnp.clip(jnp.tanh(out) + noise, -1.0, 1.0)
+            centre = jnp.tanh(out)
+            edit = jnp.clip(centre + noise, -1.0, 1.0)
             log_prob = jnp.zeros(out.shape[:-1], jnp.float32)
         step = edit * jnp.asarray(self.reach, jnp.float32)
         if self.config.edit_from == "base":
             step = step * gain * context.valid[..., None]
-        return Edited(clip_straight_through(self.propose(context) + step), edit, log_prob)
+        action = clip_straight_through(self.propose(context) + step)
+        return Edited(action, edit, centre, log_prob)
 
     def act(
         self,

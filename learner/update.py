@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from learner.actors import actor_loss, temperature_loss
 from learner.batch import Batch, Resident, Rows, gather, unpack
-from learner.critics import critic_loss, td_target
+from learner.critics import Chance, critic_loss, draw_chance, td_target
 from learner.networks import Params, init_ensemble, init_mlp
 from learner.normaliser import Normaliser, normalise
 from learner.operator import Operator
@@ -55,6 +55,15 @@ class Fixed(NamedTuple):
     normaliser: Normaliser
     gain: ArrayLike  # g of acting and of the target
     train_gain: ArrayLike  # g that the actor's loss assumes
+
+
+class Outcome(NamedTuple):
+    """What critic steps came to; with a leading axis for several."""
+
+    loss: jax.Array  # ()
+    values: jax.Array  # (E, B), before the step
+    target: jax.Array  # (B,)
+    clipped: jax.Array  # (), share of the targets
 
 
 Update = Callable[[LearnerState, Rows | Resident, Fixed], tuple[LearnerState, jax.Array]]
@@ -119,9 +128,11 @@ def make_update(
             state=normalise(fixed.normaliser, batches.state),
             next_state=normalise(fixed.normaliser, batches.next_state),
         )
+        steps = learner.step + jnp.arange(len(batches.reward))
+        chances = jax.vmap(partial(draw, operator, fixed, shape=batches.action.shape[1:]))(steps)
         step = partial(critic_step, operator, fixed)
-        learner, metrics = jax.lax.scan(step, learner, batches)
-        values = {name: metric.mean() for name, metric in metrics.items()}
+        learner, outcomes = jax.lax.scan(step, learner, (batches, chances))
+        values = critic_metrics(outcomes, batches.anchor)
         if with_actor:
             last = jax.tree.map(lambda leaf: leaf[-1], batches)
             learner, more = actor_step(operator, fixed, learner, last)
@@ -132,12 +143,22 @@ def make_update(
     return jax.jit(update, donate_argnums=0, out_shardings=everywhere)
 
 
+def draw(operator: Operator, fixed: Fixed, step: jax.Array, shape: tuple[int, ...]) -> Chance:
+    """Return what a critic step draws, which depends on the run's key and the step's number alone.
+
+    The steps of a compiled call draw together: on a CPU random bits are a loop of many small
+    kernels, whatever their number.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(fixed.key, 1), step)
+    return draw_chance(operator, key, shape)
+
+
 def critic_step(
-    operator: Operator, fixed: Fixed, learner: LearnerState, batch: Batch
-) -> tuple[LearnerState, dict[str, jax.Array]]:
+    operator: Operator, fixed: Fixed, learner: LearnerState, given: tuple[Batch, Chance]
+) -> tuple[LearnerState, Outcome]:
     """Take one gradient step of all heads, then move the slow weights."""
     config = operator.config
-    key = jax.random.fold_in(jax.random.fold_in(fixed.key, 1), learner.step)
+    batch, chance = given
     target, clipped = td_target(
         operator,
         learner.actor,
@@ -145,32 +166,42 @@ def critic_step(
         batch,
         jnp.exp(learner.log_alpha),
         fixed.gain,
-        key,
+        chance,
     )
     loss_fn = partial(critic_loss, operator)
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.critic, batch, target)
     optimizer, _, _ = _optimizers(operator)
     changes, critic_opt = optimizer.update(grads, learner.critic_opt, learner.critic)
     critic = _apply(learner.critic, changes)
-    error = jnp.abs(values.mean(0) - target)
-    anchors = batch.anchor.sum()
-    metrics = {
-        "q": values.mean(),
-        "q_std": values.std(0).mean(),
-        "critic_loss": loss,
-        "target": target.mean(),
-        "target_clipped": clipped,
-        "td_demo": (error * batch.anchor).sum() / jnp.maximum(anchors, 1.0),
-        "td_online": (error * (1.0 - batch.anchor)).sum()
-        / jnp.maximum(batch.anchor.size - anchors, 1.0),
-    }
     learner = learner._replace(
         step=learner.step + 1,
         critic=critic,
         critic_opt=critic_opt,
         target_critic=optax.incremental_update(critic, learner.target_critic, config.target_rate),
     )
-    return learner, metrics
+    return learner, Outcome(loss, values, target, clipped)
+
+
+def critic_metrics(outcomes: Outcome, anchor: jax.Array) -> dict[str, jax.Array]:
+    """Return the scalars of U critic steps, each the mean over the steps.
+
+    Args:
+        outcomes: Of the steps, with a leading axis.
+        anchor: (U, B), of the minibatches.
+    """
+    error = jnp.abs(outcomes.values.mean(1) - outcomes.target)
+    anchors = anchor.sum(-1)
+    rest = anchor.shape[-1] - anchors
+    each = {
+        "q": outcomes.values,
+        "q_std": outcomes.values.std(1),
+        "critic_loss": outcomes.loss,
+        "target": outcomes.target,
+        "target_clipped": outcomes.clipped,
+        "td_demo": (error * anchor).sum(-1) / jnp.maximum(anchors, 1.0),
+        "td_online": (error * (1.0 - anchor)).sum(-1) / jnp.maximum(rest, 1.0),
+    }
+    return {name: value.mean() for name, value in each.items()}
 
 
 def actor_step(
@@ -181,22 +212,20 @@ def actor_step(
     key = jax.random.fold_in(jax.random.fold_in(fixed.key, 2), learner.step)
     temperature = jnp.exp(learner.log_alpha)
 
-    def loss_fn(actor: Params) -> tuple[jax.Array, jax.Array]:
+    def loss_fn(actor: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         return actor_loss(
             operator, actor, learner.critic, batch, temperature, fixed.train_gain, key
         )
 
-    (loss, entropy), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.actor)
+    (loss, (entropy, edit)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.actor)
     _, optimizer, alpha_optimizer = _optimizers(operator)
     changes, actor_opt = optimizer.update(grads, learner.actor_opt, learner.actor)
     actor = _apply(learner.actor, changes)
-    eval_noise = jnp.zeros_like(batch.action)
-    edited = operator.edit(actor, batch.state, batch.context, eval_noise, fixed.train_gain)
     metrics = {
         "actor_loss": loss,
         "entropy": entropy,
         "temperature": temperature,
-        "edit": jnp.abs(edited.edit).mean(),
+        "edit": edit,
     }
     learner = learner._replace(
         actor=actor,
@@ -221,7 +250,7 @@ def _optimizers(
 
     def network(rate: float) -> optax.GradientTransformation:
         return optax.chain(
-            optax.clip_by_global_norm(config.grad_clip),
+            clip_by_global_norm(config.grad_clip),
             optax.adamw(rate, weight_decay=config.weight_decay),
         )
 
@@ -230,6 +259,20 @@ def _optimizers(
         network(config.actor_rate),
         optax.adam(config.temperature_rate),
     )
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Return optax's clipping as one factor, which XLA makes part of the moments' kernels.
+
+    Its own selects between two arrays for each leaf, one of them made by a division, which XLA
+    writes out first.
+    """
+
+    def clip(grads: Any, _: Any) -> Any:
+        factor = jnp.minimum(1.0, limit / optax.global_norm(grads))
+        return jax.tree.map(lambda grad: grad * factor, grads)
+
+    return optax.stateless(clip)
 
 
 def _apply(params: Any, changes: Any) -> Any:
