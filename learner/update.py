@@ -269,7 +269,8 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     """
 
     def clip(grads: Any, _: Any) -> Any:
-        factor = jnp.minimum(1.0, limit / optax.global_norm(grads))
+        square = sum(jnp.square(grad).sum() for grad in jax.tree.leaves(grads))
+        factor = jnp.minimum(1.0, limit / jnp.sqrt(square))
         return jax.tree.map(lambda grad: grad * factor, grads)
 
     return optax.stateless(clip)
