@@ -34,6 +34,9 @@ def run(devices: int, replay: Literal["host", "device"] = "host") -> dict[str, n
             trainer.add(row)
         metrics = trainer.advance(config.actor_every)
         arrays |= {f"metrics/{call}/{name}": np.asarray(value) for name, value in metrics.items()}
+    diagnosed = trainer.diagnose()
+    arrays |= {f"diagnosed/{name}": np.asarray(value) for name, value in diagnosed.items()}
+    arrays |= {f"packet/{name}": array for name, array in trainer.packet()[1].items()}
     return arrays | trainer.state_dict()["arrays"]
 
 
