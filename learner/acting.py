@@ -185,7 +185,8 @@ def _act(
     context = BaseContext(packed[states:-4][None], position[None], valid[None])
     key = jax.random.fold_in(jax.random.key(counter[0]), counter[1])
     noise = operator.noise(key, (1, action), "explore") * explore
-    acted = operator.act(actor, critic, state, context, noise, gain)
+    spread = operator.spread(key, (1, action))
+    acted = operator.act(actor, critic, state, context, noise, gain, spread)
     q = jnp.asarray(jnp.nan, jnp.float32)
     if critic is not None:
         q = operator.value(critic, state, acted.action).mean()

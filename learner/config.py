@@ -8,7 +8,7 @@ from typing import Literal
 from handrail.config import check
 
 Handover = Literal["through", "cut", "terminal"]
-PresetName = Literal["resfit", "rlpd", "serl", "hil_serl", "ibrl", "expo", "residual_hil"]
+PresetName = Literal["resfit", "rlpd", "serl", "hil_serl", "ibrl", "expo", "idql", "residual_hil"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class LearnerConfig:
     edit_from: Literal["base", "zeros"] = "base"  # what the actor edits
     select: Literal["edit", "best"] = "edit"  # best: the base's own action competes, judged by Q
     margin: float = 0.0  # [-], best: edit must lead by this many deviations over the heads
+    samples: int = 0  # [-], best: actions drawn around the base's own that compete as well
+    sample_noise: float = 0.2  # [-], deviation of those from the base's own, at full gain
     scale: tuple[float, ...] = (0.5,)  # [-], reach of an edit of the base, share of half-range
     gripper_scale: float | None = None  # [-], the same for the gripper's dimension; None: as scale
 
@@ -103,6 +105,13 @@ class LearnerConfig:
         check(1 <= self.subset <= self.ensemble, "subset", self.subset, "within 1 .. ensemble")
         check(0 < self.discount < 1, "discount", self.discount, "between 0 and 1")
         check(self.n_step >= 1, "n_step", self.n_step, "at least 1")
+        check(self.samples >= 0, "samples", self.samples, "non-negative")
+        check(
+            self.samples == 0 or self.select == "best",
+            "samples",
+            self.samples,
+            '0 unless select is "best"',
+        )
         check(self.batch >= 2, "batch", self.batch, "at least 2")
         check(0 <= self.pre_weight <= 1, "pre_weight", self.pre_weight, "within 0 .. 1")
         if self.intervention_share is not None:
@@ -154,6 +163,7 @@ class LearnerConfig:
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1")
         for name in (
             "margin",
+            "sample_noise",
             "explore_noise",
             "target_noise",
             "target_noise_clip",

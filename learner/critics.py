@@ -17,6 +17,7 @@ class Chance(NamedTuple):
     """What a target draws."""
 
     noise: jax.Array  # (B, A), of the next actions
+    spread: jax.Array  # (N, B, A), of the samples around the base's
     heads: jax.Array  # (m,) int32, without replacement
 
 
@@ -31,7 +32,8 @@ def draw_chance(operator: Operator, key: jax.Array, shape: tuple[int, ...]) -> C
     config = operator.config
     noise_key, heads_key = jax.random.split(key)
     heads = jax.random.permutation(heads_key, config.ensemble)[: config.subset]
-    return Chance(operator.noise(noise_key, shape, "target"), heads)
+    noise = operator.noise(noise_key, shape, "target")
+    return Chance(noise, operator.spread(noise_key, shape), heads)
 
 
 def td_target(
@@ -71,7 +73,9 @@ def td_target(
     drawn_all = config.subset == config.ensemble  # in whatever order
     heads = target_critic if drawn_all else take_heads(target_critic, chance.heads)
     judges = heads if config.select == "best" else None
-    acted = operator.act(actor, judges, batch.next_state, batch.next_context, chance.noise, gain)
+    acted = operator.act(
+        actor, judges, batch.next_state, batch.next_context, chance.noise, gain, chance.spread
+    )
     value = operator.value(heads, batch.next_state, acted.action).min(0)
     if config.backup_entropy:
         value = value - temperature * acted.log_prob

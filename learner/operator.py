@@ -4,7 +4,7 @@ Acting, the critic's target and (EDIT) the actor's loss call this one code, so t
 
     proposal   p = base's action, or zeros
     edit       a = clip(p + g s tanh(u), -1, 1),  u from the actor's network
-    select     a, or the base's own action where the critics don't prefer a
+    select     a, or the base's own action, or one drawn around it: whichever the critics prefer
 
 with s the reach of each dimension and g in [0, 1] the gain that grows after warm-up.
 """
@@ -51,7 +51,7 @@ class Acted(NamedTuple):
     """A selected action."""
 
     action: jax.Array  # (..., A), clipped
-    edit: jax.Array  # (..., A), 0 where the base's own action was chosen
+    edit: jax.Array  # (..., A), 0 where another action than the edited one was chosen
     log_prob: jax.Array  # (...,)
     edited: jax.Array  # (...,) bool, False where the base's own action was chosen
 
@@ -105,6 +105,11 @@ class Operator:
         limit = self.config.target_noise_clip
         return jnp.clip(noise * self.config.target_noise, -limit, limit)
 
+    def spread(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Return how far samples lie from the base's action, (N, *shape); drawn in every use."""
+        drawn = jax.random.normal(jax.random.fold_in(key, 1), (self.config.samples, *shape))
+        return self.config.sample_noise * drawn
+
     def edit(
         self,
         actor: Params,
@@ -150,11 +155,13 @@ class Operator:
         context: BaseContext,
         noise: jax.Array,
         gain: ArrayLike,
+        spread: jax.Array | None = None,
     ) -> Acted:
         """Return the action after all stages.
 
-        The edit is chosen over the base's own action only where the heads agree that it is better:
-        with d the difference of their values, mean(d) > margin * deviation(d).
+        A rival, the edit or a sample, is chosen over the base's own action only where the heads
+        agree that it is better: with d the difference of their values, the rival with the largest
+        mean(d) - margin * deviation(d) wins if that is positive.
 
         Args:
             actor: Weights of the actor.
@@ -163,19 +170,30 @@ class Operator:
             context: The base's context.
             noise: From `noise`, shape (B, A).
             gain: g, scalar; at 0 the base's own action wins.
+            spread: From `spread`, shape (N, B, A); None for no samples.
         """
         edited = self.edit(actor, state, context, noise, gain)
         if self.config.select == "edit" or critic is None:
             yes = jnp.ones(edited.log_prob.shape, bool)
             return Acted(edited.action, edited.edit, edited.log_prob, yes)
         base = clip_straight_through(context.action * context.valid[..., None])
-        lead = self.value(critic, state, edited.action) - self.value(critic, state, base)
-        chosen = (lead.mean(0) > self.config.margin * lead.std(0)) & (jnp.asarray(gain) > 0)
+        rivals = edited.action[None]
+        if spread is not None:
+            samples = base + spread * gain * context.valid[..., None]
+            rivals = jnp.concatenate([rivals, clip_straight_through(samples)])
+        states = jnp.tile(state, (len(rivals), 1))
+        values = self.value(critic, states, rivals.reshape(-1, rivals.shape[-1]))
+        lead = values.reshape(-1, *rivals.shape[:2]) - self.value(critic, state, base)[:, None]
+        score = lead.mean(0) - self.config.margin * lead.std(0)
+        best = score.argmax(0)
+        chosen = (score.max(0) > 0) & (jnp.asarray(gain) > 0)
         if self.config.edit_from == "zeros":
+            best = jnp.where(context.valid == 0, 0, best)
             chosen |= context.valid == 0
+        rival = jnp.take_along_axis(rivals, best[None, :, None], 0)[0]
         return Acted(
-            jnp.where(chosen[..., None], edited.action, base),
-            jnp.where(chosen[..., None], edited.edit, 0.0),
+            jnp.where(chosen[..., None], rival, base),
+            jnp.where((chosen & (best == 0))[..., None], edited.edit, 0.0),
             edited.log_prob,
             chosen,
         )

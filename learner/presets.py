@@ -5,6 +5,7 @@ rlpd, serl, hil_serl   zeros             whole action      SAC
 resfit                 base              residual          TD3
 residual_hil           base              residual or base  SAC
 expo                   base              residual or base  SAC
+idql                   base and samples  best of them      none
 ibrl                   zeros             policy or base    TD3
 """
 
@@ -33,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hil_serl": {**_FROM_SCRATCH, "activation": "tanh", "ensemble": 2, "batch": 256, "n_step": 1},
     "ibrl": {"edit_from": "zeros", "select": "best", "explore_noise": 0.1},
     "expo": {"select": "best", "actor": "sac", "initial_log_std": -1.0},
+    "idql": {"select": "best", "scale": (0.0,), "samples": 31},
     "residual_hil": {
         "actor": "sac",
         "initial_log_std": -1.0,

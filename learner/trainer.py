@@ -169,7 +169,8 @@ class Trainer:
             train_gain = self.gain if self.config.train_gain == "ramp" else 1.0
             packed = self._feed.packed(self.updates)
             fixed = self._feed.fixed(self.normaliser, self.gain, train_gain)
-            update = self._critic_only if warming else self._full
+            nothing_to_edit = self._operator.active == 0
+            update = self._critic_only if warming or nothing_to_edit else self._full
             self._state, self._metrics = update(self._state, packed, fixed)
             self._feed.used_by(self._metrics)
             self.updates += block

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 
 from handrail.errors import ConfigError
 from handrail.spec import EnvSpec
-from learner.config import LearnerConfig
+from learner.batch import Batch
+from learner.config import LearnerConfig, PresetName
+from learner.critics import td_target
 from learner.networks import ensemble, init_ensemble, take_heads
 from learner.normaliser import denormalise, fit, normalise
 from learner.operator import BaseContext, clip_straight_through, make_operator
@@ -61,7 +65,7 @@ def test_acting_and_target_agree_on_the_same_noise(name):
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_loss_differentiates_the_very_action_that_is_acted(name):
-    operator, actor, _ = trained_looking(preset(name, select="edit"))
+    operator, actor, _ = trained_looking(preset(name, select="edit", samples=0))
     noise = operator.noise(KEY, (7, SPEC.action), "target")
     edited = operator.edit(actor, states(), contexts(), noise, jnp.float32(1))
     acted = operator.act(actor, None, states(), contexts(), noise, jnp.float32(1))
@@ -73,6 +77,29 @@ def test_sac_draws_the_same_action_from_the_same_key_in_every_use():
     drawn = [operator.noise(KEY, (4, 3), use) for use in ("explore", "target", "loss")]
     assert np.array_equal(drawn[0], drawn[1])
     assert np.array_equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("name", ["resfit", "residual_hil", "rlpd", "ibrl", "expo", "idql"])
+def test_target_values_the_very_action_that_acting_takes(name: PresetName):
+    made: Any = {"hidden": (8, 8), "ensemble": 3, "subset": 3}
+    operator, actor, critic = trained_looking(preset(name, **made))
+    reward, discount = jnp.full(7, 0.3), jnp.full(7, 0.9)
+    batch = Batch(
+        *(states(), contexts().action, contexts(), states(), contexts()),
+        *(reward, discount, jnp.zeros(7)),
+    )
+    target, _ = td_target(operator, actor, critic, batch, jnp.float32(0.1), 0.7, KEY)
+
+    key, _ = jax.random.split(KEY)  # heads draw from the other half
+    noise = operator.noise(key, (7, SPEC.action), "target")
+    spread = operator.spread(key, (7, SPEC.action))
+    acted = operator.act(actor, critic, states(), contexts(), noise, 0.7, spread)
+    value = operator.value(critic, states(), acted.action).min(0)
+    np.testing.assert_allclose(target, reward + discount * value, atol=1e-5)
+
+
+def test_no_preset_counts_entropy_in_the_value():
+    assert not any(preset(name).backup_entropy for name in get_args(PresetName))
 
 
 @pytest.mark.parametrize("name", ["resfit", "residual_hil", "expo"])
@@ -160,6 +187,25 @@ def test_log_prob_is_that_of_a_squashed_gaussian():
     expected = gauss - np.linalg.slogdet(np.asarray(jacobian))[1]
     edited = operator.edit(actor, state, context, noise, jnp.float32(1))
     np.testing.assert_allclose(edited.log_prob[0], expected, rtol=1e-3)
+
+
+def test_log_prob_and_its_target_do_not_depend_on_the_reach():
+    seen = []
+    for scale, gain in ((0.5, 1.0), (0.05, 1.0), (0.5, 0.1)):
+        operator, actor, _ = trained_looking(preset("residual_hil", scale=(scale,)))
+        noise = operator.noise(KEY, (7, SPEC.action), "explore")
+        edited = operator.edit(actor, states(), contexts(), noise, jnp.float32(gain))
+        seen.append((np.asarray(edited.log_prob).tobytes(), operator.active))
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_gripper_without_reach_stays_the_bases():
+    operator, actor, _ = trained_looking(preset("residual_hil", gripper_scale=0.0))
+    noise = 3 * operator.noise(KEY, (7, SPEC.action), "explore")
+    acted = operator.act(actor, None, states(), contexts(), noise, jnp.float32(1))
+    moved = np.abs(acted.action - contexts().action).max(0)
+    assert moved[SPEC.gripper] == 0.0
+    assert (moved[:2] > 0).all()
 
 
 def test_entropy_counts_only_dimensions_that_can_move():

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from made_rows import SPEC, make_episode, make_row
 
 from handrail.errors import Error
 from handrail.transition import Source
+from learner.batch import unpack
 from learner.config import LearnerConfig
 from learner.replay import Replay
 
@@ -48,6 +50,15 @@ def test_value_of_a_chain_cut_by_time_is_that_of_the_endless_one(n_step):
 def test_value_of_a_chain_that_ends_in_success_is_the_discounted_reward(n_step):
     replay = filled(make_episode(0, 5), n_step=n_step)
     np.testing.assert_allclose(fixed_point(replay), 0.9 ** np.arange(4, -1, -1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 7])
+def test_a_price_per_step_is_paid_until_success_or_for_ever(n_step):
+    paid = [replace(row, reward=-1.0) for row in make_episode(0, 5)]
+    expected = -(1 - 0.9 ** np.arange(5, 0, -1)) / (1 - 0.9)
+    np.testing.assert_allclose(fixed_point(filled(paid, n_step=n_step)), expected, rtol=1e-5)
+    cut = filled(make_episode(0, 5, success=False, reward=-1.0), n_step=n_step)
+    np.testing.assert_allclose(fixed_point(cut), -1 / (1 - 0.9), rtol=1e-5)
 
 
 def test_timeout_ends_the_backup_only_if_it_is_declared_a_failure():
@@ -125,6 +136,25 @@ def test_batch_has_its_share_of_each_view():
     assert now.shape == nxt.shape == (3, 8, replay.columns)
     assert extra.shape == (3, 8, 2)
     assert (now[..., -1] == ([1] * 4 + [0] * 4)).all()
+
+
+def test_minibatches_of_one_call_are_draws_of_their_own():
+    replay = filled(make_episode(0, 50, Source.DEMO) + make_episode(1, 50))
+    now, _, _ = replay.sample(8, np.random.default_rng(0), batches=4)
+    assert len({minibatch.tobytes() for minibatch in now}) == 4
+
+
+def test_bases_context_is_what_was_stored_also_where_the_return_goes_on():
+    rows = [
+        replace(row, base_action=np.asarray([row.episode, row.t], np.float32) / 64, base_pos=row.t)
+        for row in make_episode(0, 9, Source.DEMO) + make_episode(1, 9, success=False)
+    ]
+    now, nxt, extra = map(jnp.asarray, filled(rows).sample(64, np.random.default_rng(0)))
+    for part, kept in ((now[0], np.ones(64, bool)), (nxt[0], extra[0, :, 1] > 0)):
+        batch = unpack(part[kept], part[kept], extra[0, kept], SPEC.state, SPEC.action)
+        np.testing.assert_array_equal(batch.context.action * 64, batch.state[:, :2])
+        np.testing.assert_array_equal(batch.context.position, batch.state[:, 1])
+    assert (nxt[0, extra[0, :, 1] > 0, 1] == 9).any()  # the end row among them
 
 
 def test_empty_replay_says_so():
@@ -210,3 +240,31 @@ def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
             if k < n_step:  # shortened only where nothing more is known
                 after: Any = held.get((episode, t + int(k)))
                 assert after.end or (episode, t + int(k) + 1) not in held
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=streams(),
+    hands=st.lists(st.integers(1, 12), min_size=1, max_size=8),
+    handover=st.sampled_from(["through", "cut", "terminal"]),
+)
+def test_windows_of_intervened_rows_stay_in_their_episode_and_hands(rows, hands, handover):
+    turns = [i % 2 == 1 for i, steps in enumerate(hands) for _ in range(steps)]
+    rows = [
+        replace(row, intervened=turns[i % len(turns)] and not row.end) for i, row in enumerate(rows)
+    ]
+    replay = filled(rows, handover=handover)
+    driven = {(row.episode, row.t): row.intervened for row in rows if not row.end}
+    slots = replay.anchors.members()
+    windows = replay.windows(slots)
+    for slot, _, discount, end, k in zip(slots, *windows, strict=True):
+        episode, t = (int(x) for x in replay.states(np.asarray(slot))[:2])
+        assert driven[(episode, t)] or replay.source[slot] == Source.DEMO
+        hands_held = [driven[(episode, t + i)] for i in range(int(k))]
+        if handover != "through":
+            assert len(set(hands_held)) == 1
+        if discount == 0.0:
+            continue
+        assert replay.states(np.asarray(end))[:2].tolist() == [episode, t + k]
+        if handover == "terminal":
+            assert driven.get((episode, t + int(k)), hands_held[0]) == hands_held[0]

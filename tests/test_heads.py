@@ -1,0 +1,162 @@
+"""The critics are an ensemble: heads of their own, a mean for the actor, slow weights behind."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from made_rows import SPEC, make_episode
+
+from handrail.transition import Source
+from learner.actors import _anchor, actor_loss
+from learner.batch import Batch, unpack
+from learner.networks import ensemble, init_ensemble
+from learner.normaliser import identity
+from learner.operator import BaseContext, Operator, make_operator
+from learner.presets import PRESETS, preset
+from learner.replay import Replay
+from learner.update import Fixed, actor_step, critic_step, init_state, make_update
+
+KEY = jax.random.key(4)
+FIXED = Fixed(KEY, identity(SPEC.state), np.float32(1), np.float32(1))
+SMALL: dict[str, Any] = {"hidden": (16, 16), "batch": 8, "ensemble": 4}
+
+
+def operator_of(name: Any = "resfit", **changes) -> Operator:
+    return make_operator(preset(name, **{**SMALL, **changes}), SPEC)
+
+
+def state_of(operator: Operator):
+    return init_state(operator, SPEC.state, SPEC.action, KEY)
+
+
+def constant_heads(operator: Operator, values: list[float]):
+    critic = state_of(operator).critic
+    w, b = jnp.zeros_like(critic["w_out"]), jnp.asarray(values, jnp.float32)[:, None]
+    return {**critic, "w_out": w, "b_out": b}
+
+
+@cache
+def step_of(operator: Operator):
+    return jax.jit(partial(critic_step, operator, FIXED))
+
+
+def packed(operator: Operator, batches: int = 1) -> Any:
+    replay = Replay(operator.config, SPEC)
+    for episode in range(4):
+        for row in make_episode(episode, 6, Source.DEMO if episode < 2 else Source.ONLINE):
+            replay.add(row)
+    return replay.sample(operator.config.batch, np.random.default_rng(0), batches)
+
+
+def batch_of(operator: Operator) -> Batch:
+    now, nxt, extra = (jnp.asarray(part[0]) for part in packed(operator))
+    return unpack(now, nxt, extra, SPEC.state, SPEC.action)
+
+
+def equal(one, other) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+
+
+def test_every_weight_belongs_to_one_head():
+    params = init_ensemble(KEY, 4, 5, (8, 8))
+    inputs = jax.random.normal(KEY, (6, 5))
+    values = np.asarray(ensemble(params, inputs))
+    for name, leaf in params.items():
+        other = np.asarray(ensemble({**params, name: leaf.at[1].add(0.5)}, inputs))
+        changed = np.abs(other - values).max(1) > 0
+        # a hidden layer's constant shift is taken out again by LayerNorm, but not to the bit
+        assert changed.tolist() == [False, True, False, False], name
+
+
+def test_value_is_bounded_however_far_the_action_is():
+    params = init_ensemble(KEY, 4, 5, (8, 8))
+    far = 1e6 * jax.random.normal(KEY, (50, 5))
+    bound = np.linalg.norm(np.asarray(params["w_out"])[..., 0], axis=1) * np.sqrt(8)
+    assert (np.abs(ensemble(params, far)).max(1) <= bound).all()
+
+
+def test_actor_climbs_the_mean_of_all_heads():
+    operator = operator_of()
+    critic = constant_heads(operator, [5.0, 1.0, 2.0, 4.0])
+    actor = state_of(operator).actor
+    loss, _ = actor_loss(operator, actor, critic, batch_of(operator), jnp.ones(()), 1.0, KEY)
+    assert float(loss) == pytest.approx(-3.0)
+
+
+def test_slow_weights_follow_at_their_rate_after_each_step():
+    operator = operator_of()
+    before = state_of(operator)
+    target_critic = {name: leaf + 1.0 for name, leaf in before.critic.items()}
+    after, _ = step_of(operator)(before._replace(target_critic=target_critic), batch_of(operator))
+    for name, slow in target_critic.items():
+        expected = 0.995 * slow + 0.005 * after.critic[name]
+        np.testing.assert_allclose(after.target_critic[name], expected, atol=1e-6)
+    assert not equal(after.critic, after.target_critic)
+
+
+def test_the_actors_step_leaves_the_critics_alone():
+    operator = operator_of("residual_hil")
+    before = state_of(operator)
+    step = jax.jit(partial(actor_step, operator, FIXED))
+    after, _ = step(before, batch_of(operator))
+    for part in ("critic", "target_critic", "critic_opt", "step"):
+        assert equal(getattr(before, part), getattr(after, part)), part
+    assert not equal(before.actor, after.actor)
+
+
+def test_every_step_draws_heads_of_its_own():
+    operator = operator_of()
+    state = state_of(operator)._replace(target_critic=constant_heads(operator, [0, 1, 2, 3]))
+    batch = batch_of(operator)._replace(reward=jnp.zeros(8), discount=jnp.ones(8))
+    step = step_of(operator)
+    seen = {float(step(state._replace(step=jnp.int32(i)), batch)[1]["target"]) for i in range(40)}
+    assert seen == {0.0, 1.0, 2.0}  # the minimum of two of the four
+
+
+def test_error_of_each_half_of_the_batch_is_told_apart():
+    operator = operator_of()
+    state = state_of(operator)._replace(critic=constant_heads(operator, [0.0] * 4))
+    batch = batch_of(operator)
+    anchored = np.asarray(batch.anchor) == 1
+    assert 0 < anchored.sum() < 8
+    batch = batch._replace(reward=jnp.where(anchored, 1.0, 3.0), discount=jnp.zeros(8))
+    _, metrics = step_of(operator)(state, batch)
+    assert float(metrics["td_demo"]) == pytest.approx(1.0)
+    assert float(metrics["td_online"]) == pytest.approx(3.0)
+
+
+def test_anchor_pulls_to_the_edge_of_the_reach_and_no_further():
+    operator = operator_of(scale=(0.2,))
+    base = jnp.zeros((3, 2))
+    batch = Batch(
+        state=jnp.zeros((3, 3)),
+        action=jnp.asarray([[0.1, 0.1], [0.3, 0.3], [0.9, 0.9]]),  # within, just beyond, far beyond
+        context=BaseContext(base, jnp.zeros(3), jnp.ones(3)),
+        next_state=jnp.zeros((3, 3)),
+        next_context=BaseContext(base, jnp.zeros(3), jnp.ones(3)),
+        reward=jnp.zeros(3),
+        discount=jnp.zeros(3),
+        anchor=jnp.ones(3),
+    )
+    wanted = jnp.asarray([[0.5, 0.5], [1.0, 1.0], [0.0, 0.0]])
+    assert float(_anchor(operator, wanted, batch)) == pytest.approx(0.0)
+    slope = jax.grad(lambda edit: _anchor(operator, edit, batch))(jnp.zeros((3, 2)))
+    assert (np.asarray(slope)[:2] < 0).all()
+    assert not np.asarray(slope)[2].any()
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_has_an_update_that_runs(name):
+    operator = operator_of(name)
+    update = make_update(operator, SPEC.state, SPEC.action, with_actor=True)
+    state = state_of(operator)
+    after, metrics = jax.eval_shape(update, state, packed(operator, 2), FIXED)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+    assert [leaf.shape for leaf in jax.tree.leaves(after)] == shapes
+    assert metrics.ndim == 1
