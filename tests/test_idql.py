@@ -102,6 +102,7 @@ def test_a_run_of_idql_trains_critics_only_and_acts_by_them():
         chosen.append(policy.act(state, "eval", 100))
     moved = [out for out in chosen if not np.array_equal(out.action, out.base_action)]
     assert moved, "no sample was ever preferred"
+    assert len({out.action.tobytes() for out in chosen}) > 10  # each step draws its own samples
     again = Policy(SPEC, config, base)
     again.load(*trainer.packet())
     assert np.array_equal(again.act(state, "eval", 100).action, chosen[0].action)

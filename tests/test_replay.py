@@ -146,15 +146,24 @@ def test_minibatches_of_one_call_are_draws_of_their_own():
 
 def test_bases_context_is_what_was_stored_also_where_the_return_goes_on():
     rows = [
-        replace(row, base_action=np.asarray([row.episode, row.t], np.float32) / 64, base_pos=row.t)
+        replace(
+            row,
+            base_action=np.asarray([row.episode, row.t], np.float32) / 64,
+            base_pos=row.t,
+            intervened=3 <= row.t < 6,
+        )
         for row in make_episode(0, 9, Source.DEMO) + make_episode(1, 9, success=False)
     ]
     now, nxt, extra = map(jnp.asarray, filled(rows).sample(64, np.random.default_rng(0)))
-    for part, kept in ((now[0], np.ones(64, bool)), (nxt[0], extra[0, :, 1] > 0)):
-        batch = unpack(part[kept], part[kept], extra[0, kept], SPEC.state, SPEC.action)
-        np.testing.assert_array_equal(batch.context.action * 64, batch.state[:, :2])
-        np.testing.assert_array_equal(batch.context.position, batch.state[:, 1])
-    assert (nxt[0, extra[0, :, 1] > 0, 1] == 9).any()  # the end row among them
+    batch = unpack(now[0], nxt[0], extra[0], SPEC.state, SPEC.action)
+    goes_on = np.asarray(batch.discount) > 0
+    for context, state, kept in (
+        (batch.context, batch.state, np.ones(64, bool)),
+        (batch.next_context, batch.next_state, goes_on),
+    ):
+        np.testing.assert_array_equal(context.action[kept] * 64, state[kept, :2])
+        np.testing.assert_array_equal(context.position[kept], state[kept, 1])
+    assert (batch.next_state[goes_on, 1] == 9).any()  # the end row among them
 
 
 def test_empty_replay_says_so():
