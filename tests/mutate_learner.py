@@ -1,8 +1,8 @@
 """Put known mistakes back into the learner, one at a time, and see that its test fails.
 
 The mistakes stand in `learner_defects.toml`: each replaces one exact text in a copy of the tree and
-names the test that must fail then. A text that isn't there exactly once is an error. First, every
-named test must pass in an unbroken copy.
+names the test that must fail then. A text that isn't there exactly once is an error. At the end,
+every named test must pass in an unbroken copy.
 
     python tests/mutate_learner.py --results defects.jsonl
 
@@ -37,7 +37,8 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 DEFECTS = ROOT / "tests" / "learner_defects.toml"
 BUDGET = 900.0  # [s], a test that takes longer has not noticed: it may only be slow
-LEFT_OUT = (".git", ".venv*", "__pycache__", "runs", ".*_cache", ".hypothesis", "node_modules")
+# what is made anew, and controllers: mutate_chain.py breaks them; compiled code is cached by path
+LEFT_OUT = (".git", ".venv*", "__pycache__", "runs", ".*_cache", ".hypothesis", "controllers")
 
 
 class Defect(NamedTuple):
@@ -92,7 +93,7 @@ def mismatches(all_defects: list[Defect]) -> Iterator[str]:
 
 
 class Copies:
-    """Copies of the tree, one per worker: at a fixed place, so that compiled code is kept."""
+    """Copies of the tree, one per worker."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -115,9 +116,8 @@ def run_tests(root: Path, tests: list[str]) -> tuple[str, list[str]]:
     """Return "passed", "failed" or "error", and the lines that say so."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": f"{root}:{ROOT}",
         "PYTHONDONTWRITEBYTECODE": "1",  # a file that is broken and mended within a second
-        "HANDRAIL_CACHE": str(root.parent / "cache"),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(root / ".hypothesis"),
     }
     shutil.rmtree(root / ".hypothesis", ignore_errors=True)
@@ -164,11 +164,13 @@ def control(copies: Copies, tests: list[str]) -> dict[str, Any]:
     return row | {"seconds": round(time.monotonic() - begun, 1)}
 
 
-def digest() -> str:
-    """Return a digest of the code and tests that results are good for."""
-    folders = ("learner", "actor", "robot_env", "handrail", "controllers", "tests")
-    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
+def digest(chosen: list[Defect]) -> str:
+    """Return a digest of the code and the tests that results are good for."""
+    folders = ("learner", "actor", "robot_env", "handrail", "controllers")
+    files = {path for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    files |= {ROOT / defect.test.split("::")[0] for defect in chosen}
+    files |= {ROOT / "tests" / "conftest.py", *(ROOT / "tests").glob("made_*.py")}
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()[:12]
 
 
 def main() -> int:
@@ -194,7 +196,7 @@ def main() -> int:
         print(json.dumps({"defects": len(chosen), "mismatched": len(wrong)}))
         return 1
 
-    state = digest()
+    state = digest(defects())
     rows: dict[str, dict[str, Any]] = {}
     if options.results.exists():
         kept = map(json.loads, options.results.read_text().splitlines())
@@ -211,11 +213,12 @@ def main() -> int:
             print(row["outcome"], row["defect"], *row["said"], flush=True)
 
         with ThreadPoolExecutor(options.jobs) as pool:
-            if unbroken not in rows:
-                keep(pool.submit(control, copies, tests).result())
             missing = [defect for defect in chosen if defect.name not in rows]
             for row in pool.map(lambda defect: judge(copies, defect), missing):
                 keep(row)
+            if unbroken not in rows:
+                keep(pool.submit(control, copies, tests).result())
+
     survivors = {
         row["defect"]: f"{row['what']}: {row['outcome']} {' '.join(row['said'])}".strip()
         for row in (rows[defect.name] for defect in chosen)

@@ -52,6 +52,19 @@ def test_every_defect_is_caught_by_a_test_of_its_line():
         assert (file, name) in TEST.findall(kept[defect.line]), defect.name
 
 
+def test_the_method_that_is_added_on_the_page_is_the_one_in_the_code():
+    block = PAGE.read_text(encoding="utf-8").split("```diff\n")[1].split("```")[0]
+    changed = [line for line in block.splitlines() if line[0] in "+-"]
+    assert len(changed) < 60
+    code = {
+        line.strip()
+        for path in (ROOT / "learner").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    }
+    for line in changed:
+        assert line[0] == "-" or line[1:].strip() in code, f"the page adds {line[1:].strip()!r}"
+
+
 def test_a_text_that_does_not_fit_is_an_error_and_no_pass():
     defect = mutate_learner.defects()[0]
     source = (ROOT / defect.file).read_text(encoding="utf-8")
