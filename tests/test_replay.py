@@ -275,5 +275,5 @@ def test_windows_of_intervened_rows_stay_in_their_episode_and_hands(rows, hands,
         if discount == 0.0:
             continue
         assert replay.states(np.asarray(end))[:2].tolist() == [episode, t + k]
-        if handover == "terminal":
-            assert driven.get((episode, t + int(k)), hands_held[0]) == hands_held[0]
+        if handover == "terminal":  # a take-over would have ended the backup
+            assert hands_held[-1] or not driven.get((episode, t + int(k)), False)

@@ -16,6 +16,7 @@ from learner.presets import preset
 from learner.trainer import Trainer
 
 SMALL: dict[str, Any] = {"hidden": (16, 16), "batch": 8, "total_steps": 200, "ensemble": 3}
+SMALL |= {"collect": 0.05, "select": "edit"}
 BASE = BaseConfig(chunk=4, execute=4, hidden=(16, 16), max_steps=60, evaluate_every=20, patience=1)
 
 
