@@ -17,8 +17,8 @@ class Chance(NamedTuple):
     """What a target draws."""
 
     noise: jax.Array  # (B, A), of the next actions
-    spread: jax.Array  # (N, B, A), of the samples around the base's
     heads: jax.Array  # (m,) int32, without replacement
+    spread: jax.Array  # (N, B, A), of the samples around the base's
 
 
 def draw_chance(operator: Operator, key: jax.Array, shape: tuple[int, ...]) -> Chance:
@@ -33,7 +33,7 @@ def draw_chance(operator: Operator, key: jax.Array, shape: tuple[int, ...]) -> C
     noise_key, heads_key = jax.random.split(key)
     heads = jax.random.permutation(heads_key, config.ensemble)[: config.subset]
     noise = operator.noise(noise_key, shape, "target")
-    return Chance(noise, operator.spread(noise_key, shape), heads)
+    return Chance(noise, heads, operator.spread(noise_key, shape))
 
 
 def td_target(
@@ -73,9 +73,8 @@ def td_target(
     drawn_all = config.subset == config.ensemble  # in whatever order
     heads = target_critic if drawn_all else take_heads(target_critic, chance.heads)
     judges = heads if config.select == "best" else None
-    acted = operator.act(
-        actor, judges, batch.next_state, batch.next_context, chance.noise, gain, chance.spread
-    )
+    there = (batch.next_state, batch.next_context)
+    acted = operator.act(actor, judges, *there, chance.noise, gain, chance.spread)
     value = operator.value(heads, batch.next_state, acted.action).min(0)
     if config.backup_entropy:
         value = value - temperature * acted.log_prob

@@ -19,7 +19,16 @@ from learner.normaliser import identity
 from learner.operator import BaseContext, Operator, make_operator
 from learner.presets import PRESETS, preset
 from learner.replay import Replay
-from learner.update import Fixed, actor_step, critic_step, init_state, make_update
+from learner.update import (
+    Fixed,
+    LearnerState,
+    actor_step,
+    critic_metrics,
+    critic_step,
+    draw,
+    init_state,
+    make_update,
+)
 
 KEY = jax.random.key(4)
 FIXED = Fixed(KEY, identity(SPEC.state), np.float32(1), np.float32(1))
@@ -42,7 +51,16 @@ def constant_heads(operator: Operator, values: list[float]):
 
 @cache
 def step_of(operator: Operator):
-    return jax.jit(partial(critic_step, operator, FIXED))
+    """Return one critic step, (state, batch) -> (state, metrics), that draws as an update does."""
+
+    def step(state: LearnerState, batch: Batch):
+        chance = draw(operator, FIXED, state.step, batch.action.shape)
+        after, outcome = critic_step(operator, FIXED, state, (batch, chance))
+        return after, critic_metrics(
+            jax.tree.map(lambda leaf: leaf[None], outcome), batch.anchor[None]
+        )
+
+    return jax.jit(step)
 
 
 def packed(operator: Operator, batches: int = 1) -> Any:
