@@ -82,7 +82,7 @@ def trained() -> Trainer:
 
 @pytest.mark.parametrize("name", ["resfit", "rlpd", "expo"])
 def test_resumed_run_equals_the_uninterrupted_one_to_the_bit(name, tmp_path):
-    config = preset(name, **SMALL)
+    config = preset(name, **SMALL, replay="device" if name == "expo" else "host")
     first, second = online(10, 5), online(15, 4)
     whole = trainer_with(demos(), config)
     whole.fit_base()
