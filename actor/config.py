@@ -25,10 +25,10 @@ from robot_env.robots.mujoco import MujocoConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 
-# What a gymnasium environment changes in [learner], unless it is given there: values aren't in
-# [0, 1] without one reward of 1 at the end; and the first steps of a policy from scratch show too
-# little of the state to scale by (upright is ten deviations away from a hanging pendulum).
-UNIT_VALUE: dict[str, Any] = {"v_range": None, "success_is_terminal": False}
+# What a gymnasium environment changes in [learner], unless it is given there. Without one reward
+# of 1 at the end values aren't in [0, 1], and entropy in them misleads nobody. From scratch the first
+# steps show too little of the state to scale by: a pendulum's top was 10 deviations off.
+DENSE: dict[str, Any] = {"v_range": None, "success_is_terminal": False, "backup_entropy": True}
 FROM_SCRATCH: dict[str, Any] = {"normaliser_floor": 1.0}
 _BARE: dict[str, dict[str, Any]] = {  # the config of an environment that is given by its name alone
     GYM: {"learner": {"preset": "rlpd"}, "run": {"demos": 0}},
@@ -116,7 +116,7 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
     rule = f"2 or more for learner.preset {whole.preset!r}, which needs a base; rlpd needs none"
     check(config.run.demos > 0 or not whole.needs_base, "run.demos", config.run.demos, rule)
     given = set(learner)
-    given |= {key for key in (*UNIT_VALUE, *FROM_SCRATCH) if _mentions(options, f"learner.{key}")}
+    given |= {key for key in (*DENSE, *FROM_SCRATCH) if _mentions(options, f"learner.{key}")}
     return _fit_learner(dataclasses.replace(config, learner=whole), given)
 
 
@@ -142,7 +142,7 @@ def _fit_learner(config: Config, given: set[str]) -> Config:
     """
     if prefix_of(config.task.name) is None:
         return config
-    changes = {} if unit_value(resolve(config.task.name, config.gym)) else dict(UNIT_VALUE)
+    changes = {} if unit_value(resolve(config.task.name, config.gym)) else dict(DENSE)
     changes |= FROM_SCRATCH if config.run.demos == 0 else {}
     changes = {key: value for key, value in changes.items() if key not in given}
     return dataclasses.replace(config, learner=dataclasses.replace(config.learner, **changes))

@@ -321,6 +321,7 @@ def test_what_assumes_one_reward_at_the_end_is_off_unless_given():
     table: dict[str, Any] = {"task": {"name": "gym:Tray-v0"}}
     learner = parse_config(table).learner
     assert (learner.v_range, learner.success_is_terminal) == (None, False)
+    assert learner.backup_entropy
     given = {"v_range": [-9.0, 9.0], "success_is_terminal": True}
     learner = parse_config({**table, "learner": given}).learner
     assert (learner.v_range, learner.success_is_terminal) == ((-9.0, 9.0), True)
@@ -332,7 +333,8 @@ def test_what_assumes_one_reward_at_the_end_is_off_unless_given():
     given = ["--learner.normaliser-floor", "0.5"]
     assert load_config("gym:Tray-v0", given).learner.normaliser_floor == 0.5
     sparse = {"reward": "sparse", "terminate_on_success": True, "success_key": "is_success"}
-    assert parse_config({**table, "gym": sparse}).learner.success_is_terminal
+    learner = parse_config({**table, "gym": sparse}).learner
+    assert (learner.success_is_terminal, learner.backup_entropy) == (True, False)
 
 
 def test_pendulum_is_stepped_as_gymnasium_steps_it():
