@@ -26,8 +26,8 @@ from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 
 # What a gymnasium environment changes in [learner], unless it is given there. Without one reward
-# of 1 at the end values aren't in [0, 1], and entropy in them misleads nobody. From scratch the first
-# steps show too little of the state to scale by: a pendulum's top was 10 deviations off.
+# of 1 at the end values aren't in [0, 1], and entropy in them misleads nobody. From scratch the
+# first steps show too little of the state to scale by: a pendulum's top was 10 deviations off.
 DENSE: dict[str, Any] = {"v_range": None, "success_is_terminal": False, "backup_entropy": True}
 FROM_SCRATCH: dict[str, Any] = {"normaliser_floor": 1.0}
 _BARE: dict[str, dict[str, Any]] = {  # the config of an environment that is given by its name alone
