@@ -28,7 +28,7 @@ from cells import append, read, run_commands, stamped
 RESULTS = FOLDER / "learn.jsonl"
 GRID = 10  # evaluations during training
 GRID_EPISODES = 20
-FINAL_EPISODES = 50
+FINAL_EPISODES = 100
 WINDOW = 3  # consecutive evaluations whose mean must reach 80 %
 
 
@@ -43,25 +43,24 @@ class Cell:
     steps: int
 
 
+PRESETS = ("rlpd", "resfit", "ibrl", "expo", "residual_hil")
 SUITES: dict[str, list[Cell]] = {
     "sim": [
-        Cell(task, preset, operator, seed, 10_000)
-        for task, operator in (
-            ("peg", False),
-            ("peg", True),
-            ("assemble", False),
-            ("pick", False),
-        )
+        Cell(task, preset, operator, seed, 20_000)
         for seed in range(3)
-        for preset in ("resfit", "rlpd")
+        for task in ("assemble", "peg_far")
+        for preset, operator in (
+            *((preset, False) for preset in PRESETS),
+            ("rlpd", True),
+            ("residual_hil", True),
+        )
     ],
     "metaworld": [
         Cell("metaworld_peg", preset, False, seed, 20_000)
         for seed in range(3)
-        for preset in ("rlpd", "resfit", "ibrl", "expo", "residual_hil")
+        for preset in PRESETS
     ],
 }
-EPISODES = {"metaworld_peg": 100}  # final evaluation, where not FINAL_EPISODES
 
 
 def main() -> int:
@@ -105,7 +104,10 @@ def command(cell: Cell, results: Path) -> list[str]:
 def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
     """Train and evaluate one cell; return its row."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import numpy as np
+
     from actor.commands.folder import new
+    from actor.drivers import ExpertDriver
     from actor.evaluate import drivers_of, evaluate, with_held_out
     from actor.offline import offline_session
     from handrail.runs import read_metrics
@@ -117,28 +119,32 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
         overrides += extra or []
         overrides += ["--operator.enabled" if cell.operator else "--operator.no-enabled"]
         run, config = new(cell.task, overrides, Path(scratch) / "run", "train")
-        curve = []
+        curve: list[float] = []
+        grid: list[dict[str, str]] = []
         with offline_session(run, config) as (session, trainer):
             session.record(config.run.demos)
             session.wait_for_weights()
             policy = session.policy
+            drivers = drivers_of(session.task, policy, cell.seed)
+            drivers.setdefault("base", base_of(run, config, session, cell.seed))
+            drivers["expert"] = ExpertDriver(
+                session.task, np.random.default_rng(cell.seed), noisy=False
+            )
+            both = {name: drivers[name] for name in ("policy", "base")}
             for point in range(1, GRID + 1):
                 session.train(cell.steps * point // GRID)
                 session.link.settle(policy, session.env_steps)
-                drivers = {"policy": drivers_of(session.task, policy, cell.seed)["policy"]}
                 starts = range(1000 * point, 1000 * point + GRID_EPISODES)
-                results = evaluate(session.env, drivers, starts, cell.seed)["policy"]
-                curve.append(sum(r.success for r in results) / GRID_EPISODES)
+                results = evaluate(session.env, both, starts, cell.seed)
+                grid.append({name: outcomes(results[name]) for name in both})
+                curve.append(grid[-1]["policy"].count("1") / GRID_EPISODES)
                 took = time.monotonic() - began
                 print(f"{session.env_steps} steps: {curve[-1]:.2f} ({took:.0f} s)", file=sys.stderr)
-            drivers = drivers_of(session.task, policy, cell.seed)
-            if "base" not in drivers:
-                drivers["base"] = base_of(run, config, session, cell.seed)
             final = {
                 prefix + name: results
                 for prefix, env in with_held_out(session.env).items()
                 for name, results in evaluate(
-                    env, drivers, range(EPISODES.get(cell.task, FINAL_EPISODES)), cell.seed
+                    env, drivers, range(FINAL_EPISODES), cell.seed
                 ).items()
             }
             budget = getattr(session.person, "budget_left", None)
@@ -166,6 +172,9 @@ def run_cell(cell: Cell, extra: list[str] | None = None) -> dict[str, Any]:
         "eval_episodes": len(final["policy"]),
         "wall_s": round(time.monotonic() - began, 1),
         "curve": curve,
+        "grid": grid,
+        "outcomes": {name: outcomes(rs) for name, rs in final.items() if "trivial/" not in name},
+        "expert_success": shares["expert"],
         "episodes": len(episodes),
         "updates": trainer.updates,
         "trivial": {n: s for n, s in shares.items() if n.startswith("trivial/")},
@@ -192,6 +201,11 @@ def base_of(run: Any, config: Any, session: Any, seed: int) -> Any:
     policy = Policy(session.task.spec, learner, config.base, seed)
     policy.load(*trainer.packet())
     return PolicyDriver(policy, "base", lambda: 1 << 30)
+
+
+def outcomes(results: list[Any]) -> str:
+    """Return a digit per episode in the order of the starts, 1 for success."""
+    return "".join("01"[r.success] for r in results)
 
 
 def held_out(shares: dict[str, float]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from seeds import interquartile_mean, interval, least_lead
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learn.jsonl"
 READING = ROOT / "benchmarks" / "reading.md"
@@ -32,14 +34,16 @@ batch size and ratio of updates to steps. No seed is dropped. The tables are mad
 `python benchmarks/tables.py` from `benchmarks/results/learn.jsonl`, where each line names the
 commit that it was run at; `python benchmarks/learn.py --suite sim` runs what is missing.
 
-**success**: share of 50 (Meta-World: 100) autonomous evaluation episodes at the end, last averaged
-weights, mean over seeds, and the range over seeds. **95 %**: Wilson interval of the pooled episodes
-(it doesn't know of seeds). **curve**: mean success over ten evaluations during training, which is
-the area under the learning curve. **to 80 %**: training steps until three consecutive evaluations
-average 80 %; `—` is a seed that never did. **failures**: autonomous episodes that failed during
-training.
-**base**, **best trivial**: the behaviour-cloned base and the best policy without skill, from the
-same starts.
+**success**: share of 100 (10,000 steps: 50) autonomous evaluation episodes at the end, last
+averaged weights, mean over seeds, and the range over seeds. **IQM**: interquartile mean over seeds.
+**95 %**: bootstrap over seeds, then episodes (10,000 steps: Wilson interval of the pooled
+episodes). **curve**: mean success over ten evaluations during training, which is the area under the
+learning curve. **to 80 %**: training steps until three consecutive evaluations average 80 %; `—` is
+a seed that never did. **failures**: autonomous episodes that failed during training. **base**,
+**best trivial**: the behaviour-cloned base and the best policy without skill, from the same starts.
+**least lead**: the lower 95 % bound of how far the policy is ahead of its base from the same
+starts, at the worst of the ten evaluations, corrected for their number; above −0.10 nobody can say
+that it was worse.
 """
 
 
@@ -77,15 +81,16 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def table(presets: dict[str, list[dict[str, Any]]], operator: bool) -> str:
     """Return one table, a line per preset."""
-    names = ["preset", "seeds", "success", "95 %", "curve", "to 80 %", "failures"]
-    names += ["base", "best trivial", "wall [s]"]
+    names = ["preset", "seeds", "success", "IQM", "95 %", "curve", "to 80 %", "failures"]
+    names += ["base", "least lead", "best trivial", "wall [s]"]
     names += ["takeovers", "human steps", "budget left"] if operator else []
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for preset, rows in sorted(presets.items()):
         rows = sorted(rows, key=lambda row: row["seed"])
-        cells = [f"`{preset}`", str(len(rows)), spread(rows, "success"), pooled(rows)]
+        cells = [f"`{preset}`", str(len(rows)), spread(rows, "success")]
+        cells += [f"{interquartile_mean([row['success'] for row in rows]):.2f}", covered(rows)]
         cells += [spread(rows, "auc"), ", ".join(_steps(row) for row in rows)]
-        cells += [plain(rows, "failures"), spread(rows, "base_success")]
+        cells += [plain(rows, "failures"), spread(rows, "base_success"), lead(rows)]
         cells += [spread(rows, "trivial_success"), plain(rows, "wall_s")]
         if operator:
             cells += [plain(rows, n) for n in ("interventions", "human_steps", "budget_left")]
@@ -105,6 +110,33 @@ def plain(rows: list[dict[str, Any]], key: str) -> str:
     """Return the mean over seeds of a number."""
     values = [row[key] for row in rows if row[key] is not None]
     return f"{sum(values) / len(values):,.0f}" if values else "—"
+
+
+def covered(rows: list[dict[str, Any]]) -> str:
+    """Return the 95 % interval over seeds, or over pooled episodes for rows without outcomes."""
+    if not all("outcomes" in row for row in rows):
+        return pooled(rows)
+    low, high = interval([_bits(row["outcomes"]["policy"]) for row in rows])
+    return f"{low:.2f}–{high:.2f}"
+
+
+def lead(rows: list[dict[str, Any]]) -> str:
+    """Return the least lower bound of the policy's lead over its base, of the evaluations."""
+    if not all("grid" in row for row in rows):
+        return "—"
+    points = [
+        [
+            [bit for row in rows for bit in _bits(row["grid"][i][name])]
+            for name in ("policy", "base")
+        ]
+        for i in range(min(len(row["grid"]) for row in rows))
+    ]
+    bounds = [least_lead(policy, base, looks=len(points)) for policy, base in points]
+    return f"{min(bounds):+.2f}"
+
+
+def _bits(digits: str) -> list[bool]:
+    return [digit == "1" for digit in digits]
 
 
 def pooled(rows: list[dict[str, Any]]) -> str:
