@@ -222,6 +222,17 @@ def streams(draw):
     return rows
 
 
+def test_a_slot_that_is_written_over_starts_no_window_before_its_successor_is_known():
+    whole = [row for episode in range(100) for row in make_episode(episode, 9)]  # 10 rows each
+    replay = filled(whole)
+    assert len(replay) == replay.config.capacity == len(whole)
+    first, second = make_episode(100, 9)[:2]
+    slot = replay.add(first)
+    assert slot not in replay.online
+    replay.add(second)
+    assert slot in replay.online
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows=streams(), n_step=st.integers(1, 6))
 def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
