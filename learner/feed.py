@@ -5,8 +5,8 @@ other one may still be read by the call before. So at most two calls are on the 
 works one call ahead of the device. What is drawn for update n depends on the seed, on n and on the
 rows held at that moment, never on how far the device has come.
 
-On a CPU this hides little: drawing takes well under a hundredth of an update's time, and takes it
-from the same cores (`overlap` of `python benchmarks/update.py`).
+On a CPU this hides little: drawing takes a hundredth of an update's time or two, and takes it from
+the same cores (`overlap` of `python benchmarks/update.py`).
 """
 
 from __future__ import annotations
