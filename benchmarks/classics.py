@@ -26,7 +26,7 @@ from cells import append, read, run_commands, stamped
 
 RESULTS = FOLDER / "classics.jsonl"
 EPISODES = 20
-SEEDS = range(3)
+SEEDS = range(5)
 BUDGET = {"pendulum": 5_000, "double_pendulum": 20_000}  # [steps]
 SOLVED = {"pendulum": -200.0, "double_pendulum": 9_000.0}  # [reward], mean return
 

@@ -28,7 +28,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")  # headless; mujoco reads it when it i
 HELD_OUT = 1_000  # added to the seed of training's goals gives that of the held-out ones
 NOISE = 0.2  # [-], standard deviation of the demonstrator's error
 NOISE_STEPS = 5  # [steps] that an error is held
-CAMERA = "corner2"  # for people
+CAMERA = "corner2"  # for people; it hangs upside down
 
 
 class Goals(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -50,6 +50,11 @@ class Goals(gymnasium.Wrapper[Any, Any, Any, Any]):
         inner.set_task(self._goals[self._rng.integers(len(self._goals))])
         inner.seed(int(self._rng.integers(1 << 31)))
         return inner.reset()
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """Return a picture, the right way up (H, W, 3) uint8."""
+        inner: Any = self.env
+        return np.rot90(inner.render(), 2)
 
 
 def make_metaworld(name: str, kwargs: dict[str, Any], held_out: dict[str, Any] | None) -> Goals:
