@@ -2,8 +2,8 @@
 
 `PYTHONPATH=tests python benchmarks/precision.py --seeds 5`: a residual learns to correct a base
 that is always off (`tests/point_reach.py`, 2000 steps, 100 evaluation episodes each). float32
-came to .92 to 1.0, mean .972, bfloat16 to .93 to .98, mean .954. The difference by seed is -.018,
-deviation .050: five seeds show no effect, and rule out none below .08. On a CPU with AMX next to
+came to .92 to .99, mean .964, bfloat16 to .88 to .97, mean .928. The difference by seed is -.036,
+deviation .061: five seeds don't tell a loss from none. On a CPU with AMX next to
 nothing was gained by it (`python benchmarks/update.py --precision float32 bfloat16`).
 """
 
