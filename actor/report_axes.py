@@ -17,15 +17,20 @@ TEAL, AMBER, BLUE, VIOLET, RED = "#0f766e", "#c2570c", "#2563a8", "#6d4aa8", "#b
 SHADES = {"roll-outs": "#e9edf1", "warm-up": "#f4f6f8"}
 
 
-def style(axes: Axes, end: float, ticks: float) -> None:
-    """Give a panel its ticks, at most so many, and only the frame that it needs."""
-    axes.set_xlim(0, end)
+def frame(axes: Axes) -> None:
+    """Give a panel only the frame that it needs: a line below, faint lines across."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(length=0, labelcolor=GREY, labelsize=8)
     axes.grid(axis="y", color=FAINT, linewidth=0.5, alpha=0.7)
     axes.set_axisbelow(True)
+
+
+def style(axes: Axes, end: float, ticks: float) -> None:
+    """Give a panel its ticks, at most so many, and only the frame that it needs."""
+    axes.set_xlim(0, end)
+    frame(axes)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}".replace(",", " "))
     axes.set_xticks(_ticks(end, ticks))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actor.report_axes import AMBER, BLUE, FAINT, GREY, INK, TEAL
+from actor.report_axes import AMBER, BLUE, FAINT, GREY, INK, TEAL, frame
 from handrail.critic import Critic
 from learner.risk.alarm import false_alarms
 from learner.risk.calibrate import Scored
@@ -43,7 +43,7 @@ def draw(critic: Critic, scored: Scored, config: RiskConfig, results: dict[str, 
         panels = [figure.add_subplot(grid[0, i]) for i in range(3)]
         _title(figure, results)
         for axes in panels:
-            _style(axes)
+            frame(axes)
         _draw_reliability(panels[0], results)
         _draw_cost(panels[1], critic, scored, config, results)
         _draw_course(panels[2], critic, scored)
@@ -63,15 +63,6 @@ def _title(figure: Figure, results: dict[str, Any]) -> None:
     text = "   ·   ".join(part for part in parts if part)
     figure.text(0.06, 0.835, text, fontsize=10, color=GREY)
     figure.text(0.97, 0.905, "Handrail", fontsize=10, color=FAINT, ha="right", weight="bold")
-
-
-def _style(axes: Axes) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(length=0, labelcolor=GREY, labelsize=8)
-    axes.grid(axis="y", color=FAINT, linewidth=0.5, alpha=0.7)
-    axes.set_axisbelow(True)
 
 
 def _draw_reliability(axes: Axes, results: dict[str, Any]) -> None:
