@@ -13,13 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learner.batch import Batch, unpack
-from learner.critics import td_target
+from learner.batch import Batch, Rows
 from learner.networks import Params, activations
-from learner.normaliser import normalise
 from learner.operator import Operator
 from learner.replay import Replay
-from learner.update import Fixed, LearnerState
+from learner.update import Fixed, LearnerState, batch_of, target_of
 
 ROWS = 128  # of each kind that a report is made from
 RECENT = 5000  # [rows], of which Q is held against the return
@@ -36,14 +34,6 @@ NAMES = (
     "norm_critic",  # [-], Euclidean norm of all weights
     "norm_actor",
 )
-
-
-class Rows(NamedTuple):
-    """Windows as an update sees them; see `batch.unpack`."""
-
-    now: np.ndarray  # (..., B, columns)
-    nxt: np.ndarray  # (..., B, columns)
-    extra: np.ndarray  # (..., B, 2)
 
 
 class Sample(NamedTuple):
@@ -172,26 +162,13 @@ def weight_norm(params: Params) -> jax.Array:
 
 def _batch(operator: Operator, fixed: Fixed, rows: Rows) -> Batch:
     action = len(operator.reach)
-    state = rows.now.shape[-1] - 2 * action - 3
-    now, nxt, extra = map(jnp.asarray, rows)
-    batch = unpack(now, nxt, extra, state, action)
-    return batch._replace(
-        state=normalise(fixed.normaliser, batch.state),
-        next_state=normalise(fixed.normaliser, batch.next_state),
-    )
+    return batch_of(fixed, rows, rows.now.shape[-1] - 2 * action - 3, action)
 
 
 def _judge(
     operator: Operator, learner: LearnerState, fixed: Fixed, rows: Rows
 ) -> tuple[jax.Array, jax.Array]:
     batch = _batch(operator, fixed, rows)
-    target, _ = td_target(
-        operator,
-        learner.actor,
-        learner.target_critic,
-        batch,
-        jnp.exp(learner.log_alpha),
-        fixed.gain,
-        jax.random.fold_in(jax.random.fold_in(fixed.key, 8), learner.step),
-    )
+    key = jax.random.fold_in(jax.random.fold_in(fixed.key, 8), learner.step)
+    target, _ = target_of(operator, fixed, learner, batch, key)
     return operator.value(learner.critic, batch.state, batch.action).mean(0), target

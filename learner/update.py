@@ -122,12 +122,7 @@ def make_update(
     def update(
         learner: LearnerState, packed: Rows | Resident, fixed: Fixed
     ) -> tuple[LearnerState, jax.Array]:
-        now, nxt, extra = map(jnp.asarray, gather(packed))
-        batches = unpack(now, nxt, extra, state, action)
-        batches = batches._replace(
-            state=normalise(fixed.normaliser, batches.state),
-            next_state=normalise(fixed.normaliser, batches.next_state),
-        )
+        batches = batch_of(fixed, gather(packed), state, action)
         steps = learner.step + jnp.arange(len(batches.reward))
         chances = jax.vmap(partial(draw, operator, fixed, shape=batches.action.shape[1:]))(steps)
         step = partial(critic_step, operator, fixed)
@@ -141,6 +136,37 @@ def make_update(
         return learner, jnp.stack([values.get(name, nan) for name in METRICS])
 
     return jax.jit(update, donate_argnums=0, out_shardings=everywhere)
+
+
+def batch_of(fixed: Fixed, rows: Rows, state: int, action: int) -> Batch:
+    """Return packed rows as a batch whose states are normalised.
+
+    Args:
+        fixed: Has the normaliser.
+        rows: Packed, with any leading axes.
+        state: S.
+        action: A.
+    """
+    now, nxt, extra = map(jnp.asarray, rows)
+    batch = unpack(now, nxt, extra, state, action)
+    return batch._replace(
+        state=normalise(fixed.normaliser, batch.state),
+        next_state=normalise(fixed.normaliser, batch.next_state),
+    )
+
+
+def target_of(
+    operator: Operator,
+    fixed: Fixed,
+    learner: LearnerState,
+    batch: Batch,
+    chance: Chance | jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Return `critics.td_target` of a batch (B,) under the learner's present weights."""
+    temperature = jnp.exp(learner.log_alpha)
+    return td_target(
+        operator, learner.actor, learner.target_critic, batch, temperature, fixed.gain, chance
+    )
 
 
 def draw(operator: Operator, fixed: Fixed, step: jax.Array, shape: tuple[int, ...]) -> Chance:
@@ -159,15 +185,7 @@ def critic_step(
     """Take one gradient step of all heads, then move the slow weights."""
     config = operator.config
     batch, chance = given
-    target, clipped = td_target(
-        operator,
-        learner.actor,
-        learner.target_critic,
-        batch,
-        jnp.exp(learner.log_alpha),
-        fixed.gain,
-        chance,
-    )
+    target, clipped = target_of(operator, fixed, learner, batch, chance)
     loss_fn = partial(critic_loss, operator)
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.critic, batch, target)
     optimizer, _, _ = _optimizers(operator)
