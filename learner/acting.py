@@ -13,7 +13,7 @@ import numpy as np
 from handrail.config import from_dict
 from handrail.errors import Error
 from handrail.spec import EnvSpec
-from learner import phases
+from learner import phases, trust
 from learner.bases.bc import BCBase
 from learner.bases.protocol import StepContext
 from learner.bases.queue import ChunkQueue
@@ -22,6 +22,7 @@ from learner.networks import Params
 from learner.normaliser import Normaliser, normalise
 from learner.operator import BaseContext, Operator, make_operator
 from learner.packet import PolicyWeights, template, unpack_weights
+from learner.trust import Ramp
 
 Mode = Literal["explore", "eval", "base"]
 
@@ -137,7 +138,8 @@ class Policy:
         steps = loaded.meta["env_steps"] if env_step is None else env_step
         self.count += 1
         self._phase = phase = phases.phase(self.config, steps, loaded.meta["updates"])
-        gain = phases.gain(self.config, steps, loaded.meta["updates"])
+        ramp = Ramp(*loaded.meta.get("ramp", trust.begun(self.config)))  # none before 2026-11-22
+        gain = trust.gain(self.config, ramp, steps, loaded.meta["updates"])
         explore = mode == "explore"
         by_base = phase != "online" and self.config.collect_with == "base"
         at_random = phase != "online" and self.config.collect_with == "random" and explore

@@ -98,6 +98,7 @@ class LearnerConfig:
     collect_noise: float = 0.1  # [-], deviation added to the base's actions in those
     warmup: float = 0.1  # [-], critic-only updates, as share of total_steps
     ramp: float = 0.1  # [-], share of total_steps over which an edit of the base grows to its reach
+    retreat: float = 0.0  # [-], chance of so few successes under the base at which it shrinks again
 
     def __post_init__(self) -> None:
         check(self.total_steps > 0, "total_steps", self.total_steps, "positive")
@@ -159,7 +160,7 @@ class LearnerConfig:
             "gate_td_error",
         ):
             check(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("collect", "warmup", "ramp"):
+        for name in ("collect", "warmup", "ramp", "retreat"):
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1")
         for name in (
             "margin",

@@ -11,11 +11,14 @@ from learner.phases import collect_steps, warmup_updates
 def allowed(config: LearnerConfig, env_steps: int) -> int:
     """Return the number of updates allowed in all, after so many env steps.
 
-    updates = floor(utd * env_steps) + warm-up,   0 before the end of collect
+    updates = floor(utd * env_steps) + warm-up
+
+    Before the end of collect there is no warm-up, and without a base nothing at all.
     """
+    ratio = math.floor(config.utd * env_steps + 1e-9)
     if env_steps < max(1, collect_steps(config)):
-        return 0
-    return math.floor(config.utd * env_steps + 1e-9) + warmup_updates(config)
+        return ratio if config.needs_base else 0
+    return ratio + warmup_updates(config)
 
 
 def due(config: LearnerConfig, env_steps: int, updates: int) -> int:

@@ -43,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "own_successes": True,
         "collect": 0.15,
         "ramp": 0.2,
+        "retreat": 0.05,
     },
 }
 

@@ -30,6 +30,7 @@ from learner.price import Price
 from learner.publication import Publication
 from learner.replay import Replay
 from learner.trees import flatten, unflatten
+from learner.trust import Trust, gain
 from learner.update import METRICS, Fixed, init_state, make_update
 
 FORMAT = 1  # of state_dict
@@ -52,6 +53,7 @@ class Trainer:
         self.config, self.base_config, self.spec, self.seed = config, base, spec, seed
         self.replay = Replay(config, spec)
         self.price = Price(config)
+        self.trust = Trust(config)
         self.env_steps = 0
         self.rows = 0
         self.updates = 0
@@ -82,7 +84,7 @@ class Trainer:
     @property
     def gain(self) -> float:
         """Share of its reach that an edit has now."""
-        return phases.gain(self.config, self.env_steps, self.updates)
+        return gain(self.config, self.trust.ramp, self.env_steps, self.updates)
 
     @property
     def compilations(self) -> int:
@@ -102,6 +104,7 @@ class Trainer:
         self.replay.add(row, actor, held)
         if self.price.add(row, actor):
             self.replay.price = self.price.value
+        self.trust.add(row, actor)
         if row.source == Source.ONLINE and not row.end:
             self.env_steps += 1
 
@@ -165,7 +168,7 @@ class Trainer:
         if calls > 0:
             self._fit_normaliser_from_rollouts()
         for _ in range(calls):
-            warming = self.updates < phases.warmup_updates(self.config)
+            warming = self.updates < phases.critic_updates(self.config)
             train_gain = self.gain if self.config.train_gain == "ramp" else 1.0
             packed = self._feed.packed(self.updates)
             fixed = self._feed.fixed(self.normaliser, self.gain, train_gain)
@@ -181,6 +184,7 @@ class Trainer:
         """Return the scalars of the last compiled call; waits for it."""
         values: dict[str, float] = {
             "gain": self.gain,
+            "retreats": float(self.trust.retreats),
             "updates_per_step": self.updates / max(1, self.env_steps),
             "refused": float(self.publication.refused),
             "cost_price": self.price.value,
@@ -313,6 +317,7 @@ class Trainer:
             "has_base": self.base is not None,
             "normaliser_hash": self.normaliser.hash,
             "scale": self.gain,
+            "ramp": list(self.trust.ramp),
         }
 
     def _relabel(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actor.config import load_config, parse_config
 from handrail.config import from_dict, to_toml
 from handrail.errors import ConfigError
-from learner import phases
+from learner import phases, trust
 from learner.config import LearnerConfig
 from learner.governor import allowed
 from learner.presets import PRESETS, preset
@@ -84,17 +84,17 @@ def test_phases_scale_with_the_budget(factor):
     long = replace(short, total_steps=round(10_000 * factor))
     assert phases.collect_steps(long) == pytest.approx(factor * phases.collect_steps(short))
     assert phases.warmup_updates(long) == pytest.approx(factor * phases.warmup_updates(short))
-    made = phases.warmup_updates(short), phases.warmup_updates(long)
+    made = phases.critic_updates(short), phases.critic_updates(long)
     for share in (0.06, 0.1, 0.15, 0.5):
         gains = [
-            phases.gain(config, round(share * config.total_steps), updates)
+            trust.gain(config, trust.begun(config), round(share * config.total_steps), updates)
             for config, updates in zip((short, long), made, strict=True)
         ]
         assert gains[0] == pytest.approx(gains[1])
         counts = [allowed(config, round(share * config.total_steps)) for config in (short, long)]
         assert counts[1] == pytest.approx(factor * counts[0], rel=1e-3)
-    assert phases.gain(long, 0, 0) == 0.0
-    assert phases.gain(long, long.total_steps, made[1]) == 1.0
+    assert trust.gain(long, trust.begun(long), 0, 0) == 0.0
+    assert trust.gain(long, trust.begun(long), long.total_steps, made[1]) == 1.0
 
 
 def test_budget_of_a_run_is_the_learners():

@@ -46,8 +46,8 @@ def residual() -> Trainer:
 def test_critics_warm_up_before_the_actor_moves_or_selects(residual):
     before = actor_of(residual)
     assert residual.phase == "warmup"
-    residual.advance(20)
-    assert residual.updates == 20  # a tenth of 200
+    residual.advance(40)
+    assert residual.updates == 40  # two for each of 10 steps of collect, and a tenth of 200
     assert actor_of(residual) == before
     assert residual.phase == "online"
     residual.advance(2)
@@ -59,7 +59,7 @@ def test_until_the_critics_are_warm_the_base_acts(residual):
     moved = {name: array + np.float32(0.5) for name, array in arrays.items() if "actor" in name}
     policy = Policy(SPEC, residual.config, BASE)
     state = np.asarray([1, 2, 1], np.float32)
-    for updates, by_base in ((19, True), (20, False)):
+    for updates, by_base in ((39, True), (40, False)):
         policy.load({**meta, "updates": updates}, {**arrays, **moved})
         policy.reset()
         out = policy.act(state, "eval", 200)
