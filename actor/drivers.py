@@ -15,7 +15,16 @@ from robot_env.protocol import EnvTask
 class PolicyDriver:
     """The learned policy, or the base beneath it."""
 
-    def __init__(self, policy: Policy, mode: Mode, env_step: Callable[[], int]) -> None:
+    def __init__(
+        self, policy: Policy, mode: Mode, env_step: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """Drive by a policy.
+
+        Args:
+            policy: Loads its weights elsewhere.
+            mode: As in `Policy.act`.
+            env_step: Env steps so far; None for as many as the weights have seen.
+        """
         self._policy = policy
         self._mode: Mode = mode
         self._env_step = env_step

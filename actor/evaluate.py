@@ -17,11 +17,13 @@ STREAM = 1_000_003  # sets evaluation starts apart from training starts
 
 
 def drivers_of(task: EnvTask, policy: Policy, seed: int) -> dict[str, Driver]:
-    """Return the policy, its base, and the task's trivial policies, by name."""
-    forever = 1 << 30  # env steps: every schedule is at its end
-    drivers: dict[str, Driver] = {"policy": PolicyDriver(policy, "eval", lambda: forever)}
+    """Return the policy, its base, and the task's trivial policies, by name.
+
+    The policy edits as far as its weights were trained to at their time.
+    """
+    drivers: dict[str, Driver] = {"policy": PolicyDriver(policy, "eval")}
     if policy.has_base:
-        drivers["base"] = PolicyDriver(policy, "base", lambda: forever)
+        drivers["base"] = PolicyDriver(policy, "base")
     for name in task.trivial:
         drivers[f"trivial/{name}"] = TrivialDriver(task, name, np.random.default_rng(seed))
     return drivers

@@ -40,7 +40,7 @@ def film(run: Run, config: Config) -> None:
         for index in range(EPISODES):
             run_episode(
                 env,
-                PolicyDriver(policy, "eval", lambda: 1 << 30),
+                PolicyDriver(policy, "eval"),
                 seed=start_seed(STREAM, config.run.seed, index),
                 episode=index,
                 source=Source.EVAL,

@@ -175,13 +175,17 @@ class Session:
 
     def train(self, total: int) -> None:
         """Roll out and learn until the run has its training steps; the last episode is finished."""
-        driver = PolicyDriver(self.policy, "explore", lambda: self.env_steps)
+        drivers: list[Driver] = [
+            PolicyDriver(self.policy, mode, lambda: self.env_steps) for mode in ("explore", "eval")
+        ]
+        every = self.config.learner.quiet_every
         while self.env_steps < total:
             episode = self.episode
+            quiet = every > 0 and episode % every == 0
             self.episode += 1
             seed = start_seed(self.config.run.seed, int(Source.ONLINE), episode)
             result = self._episode(
-                driver,
+                drivers[quiet],
                 Source.ONLINE,
                 seed,
                 self._send_counted,
@@ -192,7 +196,7 @@ class Session:
             if result is not None and result.complete:
                 if result.autonomous:
                     self._recent.append(result.success)
-                self._report_episode(result)
+                self._report_episode(result, quiet=quiet)
 
     def evaluate(self, count: int) -> None:
         """Evaluate policy, base and trivial policies, interleaved, from the same starts."""

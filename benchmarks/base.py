@@ -72,7 +72,7 @@ def success_of_base(session: Any, trainer: Any, seed: int, episodes: int) -> flo
     from actor.evaluate import evaluate
 
     session.policy.load(*trainer.packet())
-    driver = PolicyDriver(session.policy, "base", lambda: 0)
+    driver = PolicyDriver(session.policy, "base")
     results = evaluate(session.env, {"base": driver}, range(episodes), seed)["base"]
     return sum(result.success for result in results) / episodes
 

@@ -200,7 +200,7 @@ def base_of(run: Any, config: Any, session: Any, seed: int) -> Any:
     trainer.fit_base()
     policy = Policy(session.task.spec, learner, config.base, seed)
     policy.load(*trainer.packet())
-    return PolicyDriver(policy, "base", lambda: 1 << 30)
+    return PolicyDriver(policy, "base")
 
 
 def outcomes(results: list[Any]) -> str:

@@ -32,6 +32,9 @@ class LearnerConfig:
     explore_noise: float = 0.2  # [-], td3: deviation of acting noise before scaling
     target_noise: float = 0.2  # [-], td3: deviation of the target's smoothing noise before scaling
     target_noise_clip: float = 0.3  # [-], td3: largest smoothing noise before scaling
+    quiet_every: int = (
+        0  # [episodes], of which one is acted as in evaluation, without noise; 0: none
+    )
     initial_log_std: float = 0.0  # [-], sac: log deviation before tanh at initialisation
     temperature: float = 0.01  # [-], sac: initial entropy weight
     temperature_floor: float = 1e-3  # [-], sac: the entropy weight never falls below this
@@ -106,6 +109,7 @@ class LearnerConfig:
         check(1 <= self.subset <= self.ensemble, "subset", self.subset, "within 1 .. ensemble")
         check(0 < self.discount < 1, "discount", self.discount, "between 0 and 1")
         check(self.n_step >= 1, "n_step", self.n_step, "at least 1")
+        check(self.quiet_every >= 0, "quiet_every", self.quiet_every, "0 or more")
         check(self.samples >= 0, "samples", self.samples, "non-negative")
         check(
             self.samples == 0 or self.select == "best",

@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "collect": 0.15,
         "ramp": 0.2,
         "retreat": 0.05,
+        "quiet_every": 3,
     },
 }
 

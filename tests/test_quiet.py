@@ -1,0 +1,44 @@
+"""Every so many-th training episode goes as an evaluation would: without noise."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actor.commands.folder import new
+from actor.offline import offline_session
+from handrail.errors import ConfigError
+from handrail.runs import read_metrics
+from handrail.transition import Source
+from learner.config import LearnerConfig
+from learner.store import Store
+
+SMALL = ["--learner.ensemble", "2", "--learner.batch", "16", "--learner.hidden", "16", "16"]
+OPTIONS = ["--learner.preset", "residual_hil", "--learner.collect", "1.0", "--base.max-steps", "40"]
+
+
+def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
+    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--run.steps", "150", "--learner.utd", "0.1"]
+    run, config = new("reach", words, tmp_path / "run", "train")
+    with offline_session(run, config) as (session, trainer):
+        session.record(config.run.demos)
+        session.wait_for_weights()
+        session.train(150)
+    rows = [row for row in read_metrics(run.metrics) if row["kind"] == "episode"]
+    flags = {row["episode"]: row["quiet"] for row in rows if row["phase"] != "record"}
+    assert flags == {number: number % 3 == 0 for number in flags}
+    assert len(set(flags.values())) == 2
+    store = Store(run.store, trainer.spec, readonly=True)
+    online = [row for _, row in store.rows() if row.source == Source.ONLINE and not row.end]
+    store.close()
+    for number, steps in groupby(online, lambda row: row.episode):
+        noise = [np.abs(row.action - row.base_action).max() for row in steps]
+        assert (max(noise) == 0.0) == flags[number], f"episode {number}"
+
+
+def test_a_negative_count_is_refused():
+    with pytest.raises(ConfigError, match="quiet_every must be 0 or more, got -1"):
+        LearnerConfig(quiet_every=-1)
