@@ -37,13 +37,21 @@ STAGES = (
 TESTS = (
     "test_requests.py", "test_authority.py", "test_target_limits.py",
     "test_gate.py", "test_bias.py", "test_reflex.py", "test_stages.py", "test_limits.py",
-    "test_chain.py", "test_impedance.py", "test_properties_energy.py", "test_properties_losses.py",
+    "test_chain.py", "test_joint_limits.py", "test_impedance.py",
+    "test_properties_energy.py", "test_properties_losses.py",
     "test_watchdog.py", "test_properties_torque.py", "test_properties_requests.py",
     "test_mujoco_robot.py", "test_numpy_chain.py",
 )  # fmt: skip
 BUDGET = 1500.0  # [s], tests that take longer have noticed
 
-REASONS: dict[str, str] = {}
+_APART = "the two touch nothing in common"
+REASONS: dict[str, str] = {
+    "gate:104:order:e1a7a4": _APART,
+    "chain:186:order:94dc74": _APART,
+    "chain:188:order:13b079": "a tick's leak (0.1 mJ) of what a person may be lent at a take-over",
+    "chain:230:order:222466": _APART,
+    "chain:231:order:6bd960": "a tick of smoothing of the force at rest, before any request",
+}
 
 
 class Mutant(NamedTuple):

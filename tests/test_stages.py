@@ -53,6 +53,20 @@ def test_the_observer_brakes_by_what_is_too_much_up_to_its_damping(excess):
     np.testing.assert_allclose(torque, -alpha * dq, atol=1e-9)
 
 
+@pytest.mark.parametrize("speed", [0.02, 0.5])
+def test_what_the_observer_brakes_is_sent_within_the_step_of_torque(speed):
+    state, reading = initial_state(PARAMS), rest()
+    reading[R.dq : R.dq + 7] = speed
+    state[S.audit] = CONFIG.tank_max - CONFIG.tank_min + 1.0
+    deaf = pack_params(ControlConfig(observer_damping=0.0), 10.0)
+    _, without = step(deaf, state, reading, empty_mailbox())
+    _, braked = step(PARAMS, state, reading, empty_mailbox())
+    wanted = without - CONFIG.observer_damping * speed
+    rate = CONFIG.torque_rate
+    assert (wanted < without - 0.3).all()
+    np.testing.assert_allclose(braked, np.clip(wanted, -rate, rate), atol=1e-9)
+
+
 @pytest.mark.parametrize("joint", range(7))
 def test_a_joint_is_braked_from_a_share_of_its_top_speed_on(joint):
     top, share, damping = float(DQ_MAX[joint]), 0.8, 20.0
