@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, PARAMS, alarm, arm, rest
 
 from controllers.bias import feel_bias
-from controllers.chain import initial_state
+from controllers.chain import advance, initial_state
 from controllers.config import ControlConfig
 from controllers.impedance import spring
-from controllers.layout import R, S
+from controllers.layout import R, S, empty_mailbox, pack_params
 from controllers.reflex import react
+from controllers.risk import FEATURES, PLACED
 from controllers.robot import Fault, Mode, Request
+from handrail.critic import Critic, Layer, pack_critic
 
 
 def pressed(params: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -25,6 +27,22 @@ def pressed(params: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     reading[R.wrench + 2] = 12.0
     wanted = state[S.target : S.target + 7].copy()
     return state, reading, wanted, state[S.asked : S.asked + 4].copy()
+
+
+@pytest.mark.parametrize("shift", [-0.2, 0.0, 0.1])
+def test_the_critic_is_told_where_the_tool_is_in_its_box(shift):
+    kernel = np.zeros((1, PLACED, 1), np.float32)
+    kernel[0, FEATURES["place"].start] = 5.0
+    zero, one = np.zeros(PLACED, np.float32), np.ones(PLACED, np.float32)
+    hidden = Layer(kernel, np.full((1, 1), 2.0, np.float32))
+    out = Layer(np.ones((1, 1, 1), np.float32), np.full((1, 1), -2.0, np.float32))
+    critic = pack_critic(Critic(1, zero, one, (hidden, out), 0.999, 0.9))
+    state, torque = initial_state(PARAMS), np.empty(7)
+    centre = state[S.pose] - shift
+    low, high = (centre - 0.2, *CONFIG.box_low[1:]), (centre + 0.2, *CONFIG.box_high[1:])
+    params = pack_params(ControlConfig(box_low=low, box_high=high), 10.0)
+    advance(params, state, rest(), empty_mailbox(), critic, torque)
+    assert state[S.risk] == pytest.approx(1.0 / (1.0 + np.exp(-5.0 * shift)), rel=1e-5)
 
 
 def test_the_reflex_draws_back_and_softens_in_the_same_tick():
