@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_chain import PARAMS, rest
 
 from controllers import kernel
 from controllers.chain import NO_CRITIC, advance, initial_state, step
-from controllers.layout import STATE_SIZE, S, empty_mailbox
+from controllers.layout import STATE_SIZE, R, S, empty_mailbox
 from controllers.robot import SNAPSHOT_SIZE, Mode, Request, Snapshot
 
 
@@ -95,3 +96,16 @@ def test_compiled_code_of_another_version_is_never_met(tmp_path, monkeypatch):
     assert kernel.cache_folder() == before
     source.write_text("RATE = 0.998\n")
     assert kernel.cache_folder() != before
+
+
+@pytest.mark.parametrize("mode", [Mode.IDLE, Mode.FAULT])
+def test_an_arm_that_was_let_go_may_be_moved_by_hand(mode):
+    state, reading, mailbox = initial_state(PARAMS), rest(), empty_mailbox()
+    state[S.mode] = mode
+    for _ in range(200):
+        reading[R.q : R.q + 7] += 0.5e-3
+        reading[R.dq : R.dq + 7] = 0.5
+        state, torque = step(PARAMS, state, reading, mailbox)
+        reading[R.held : R.held + 7] = torque
+    assert (state[S.mode], state[S.fault]) == (mode, 0)
+    np.testing.assert_array_equal(state[S.q : S.q + 7], reading[R.q : R.q + 7])
