@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_chain import CONFIG, DOWN, PARAMS, START, rest
 
+from controllers.bias import least_stiffness
 from controllers.chain import initial_state, step
 from controllers.layout import M, R, S, empty_mailbox
 from controllers.robot import Fault, Mode, Request, Source
@@ -79,6 +80,21 @@ def test_a_soft_stop_carries_a_payload_that_nobody_told_it_of(weight):
     stopped = robot.run(None, 3000)
     assert height - stopped.position[2] < 0.008
     assert (stopped.stiffness[2] < 0.2 * CONFIG.stiffness[2]) == (weight == 0.0)
+
+
+@pytest.mark.parametrize("weakest", range(3))
+def test_a_stopped_arm_carries_its_payload_on_its_weakest_axis(weakest):
+    state, mailbox = initial_state(PARAMS), empty_mailbox()
+    mailbox[M.stop] = Fault.COMMANDED
+    soft = np.full(3, 1200.0)
+    soft[weakest] = 500.0
+    state[S.stiffness : S.stiffness + 3] = state[S.asked : S.asked + 3] = soft
+    state[S.bias + weakest] = 2.0
+    for _ in range(20):
+        state, _ = step(PARAMS, state, rest(), mailbox)
+    least = least_stiffness(PARAMS, state)
+    assert least < 500.0
+    assert state[S.share] == pytest.approx(least / 500.0)
 
 
 def test_a_change_of_authority_starts_from_the_measured_pose(robot):
