@@ -48,6 +48,7 @@ _APART = "the two touch nothing in common"
 REASONS: dict[str, str] = {
     "gate:104:order:e1a7a4": _APART,
     "impedance:217:order:6ce46d": _APART,
+    "authority:30:order:6ee83f": "of the two at most one applies",
     "chain:186:order:94dc74": _APART,
     "chain:188:order:13b079": "a tick's leak (0.1 mJ) of what a person may be lent at a take-over",
     "chain:230:order:222466": _APART,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_chain import CONFIG, PARAMS, rest
+from made_chain import CONFIG, DOWN, PARAMS, rest
 
 from controllers.chain import initial_state
 from controllers.config import ControlConfig
@@ -15,6 +15,7 @@ from controllers.leash import bound_leash
 from controllers.limits import bound_target
 from controllers.rotation import between, exp, multiply
 from controllers.speed import bound_speed, feel_contact, speed_limit
+from controllers.workspace import keep_out
 
 
 @settings(max_examples=100, deadline=None)
@@ -87,3 +88,22 @@ def test_the_target_moves_as_fast_as_it_may_and_no_slower(way, turn_by):
     assert moved == pytest.approx(min(0.1e-3, float(np.linalg.norm(way))), abs=1e-12)
     angle = np.linalg.norm(between(tuple(previous[3:]), tuple(wanted[3:])))
     assert angle == pytest.approx(min(1e-3, float(np.linalg.norm(turn_by))), abs=1e-9)
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("high", [False, True])
+def test_a_target_in_a_keep_out_box_goes_to_the_face_that_it_came_by(axis, high, nearest):
+    low, top = np.array([0.3, -0.2, 0.1]), np.array([0.6, 0.1, 0.5])
+    params = pack_params(ControlConfig(keep_out=((*low, *top),)), 10.0)
+    wanted = np.r_[0.45, -0.05, 0.3, DOWN]
+    previous = wanted.copy()  # inside already: out by the nearest face
+    face = top[axis] if high else low[axis]
+    outward = 1.0 if high else -1.0
+    wanted[axis] = face - outward * (0.01 if nearest else 0.14)
+    if not nearest:
+        previous[axis] = face + outward * 0.02
+    expected = wanted.copy()
+    expected[axis] = face
+    assert keep_out(params, previous, wanted)
+    np.testing.assert_array_equal(wanted, expected)
