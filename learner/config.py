@@ -32,9 +32,7 @@ class LearnerConfig:
     explore_noise: float = 0.2  # [-], td3: deviation of acting noise before scaling
     target_noise: float = 0.2  # [-], td3: deviation of the target's smoothing noise before scaling
     target_noise_clip: float = 0.3  # [-], td3: largest smoothing noise before scaling
-    quiet_every: int = (
-        0  # [episodes], of which one is acted as in evaluation, without noise; 0: none
-    )
+    quiet_every: int = 0  # [episodes], of which one is acted without noise, as evaluated; 0: none
     initial_log_std: float = 0.0  # [-], sac: log deviation before tanh at initialisation
     temperature: float = 0.01  # [-], sac: initial entropy weight
     temperature_floor: float = 1e-3  # [-], sac: the entropy weight never falls below this

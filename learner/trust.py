@@ -45,7 +45,8 @@ def gain(config: LearnerConfig, ramp: Ramp, env_steps: int, updates: int) -> flo
 def reached(config: LearnerConfig, ramp: Ramp, env_steps: int) -> float:
     """Return the gain that a ramp has come to, in [0, 1]; 1 where there is no ramp."""
     length = config.ramp * config.total_steps
-    return min(1.0, ramp.at + (env_steps - ramp.since) / length) if length > 0 else 1.0
+    grown = max(0, env_steps - ramp.since)  # another actor may have counted less
+    return min(1.0, ramp.at + grown / length) if length > 0 else 1.0
 
 
 def chance(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float:
