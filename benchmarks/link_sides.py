@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from link_memory import MemorySpool, MemoryStore
 
-from handrail.codec import encode_row
+from handrail.codec import encode_row, row_bytes
 from handrail.receive import StreamReceiver
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
@@ -24,7 +24,7 @@ from handrail.wire import Hello
 from learner.store import Store
 
 STATE, ACTION, SIDE = 20, 7, 128
-BACKLOG = 64 << 20  # [B], in the spool before the actor waits
+BACKLOG = 16 << 20  # [B], in the spool before the actor waits
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -102,7 +102,9 @@ def stream_rate(images: bool, seconds: float, folder: Path | None) -> float:
     """
     spec, endpoint = spec_of(images), free_endpoint()
     rows = rows_of(spec)
-    spool: Any = MemorySpool() if folder is None else Spool(folder / "spool.db")
+    spool: Any = (
+        MemorySpool() if folder is None else Spool(folder / "spool.db", row=row_bytes(spec))
+    )
     hello = Hello.of("actor-0", spool.session, spec)
     try:
         with child(learner, endpoint, spec, folder), StreamSender(endpoint, spool, hello) as sender:

@@ -19,7 +19,7 @@ from link_sides import (
 )
 
 from handrail.broadcast import Broadcaster, Subscriber
-from handrail.codec import encode_row
+from handrail.codec import encode_row, row_bytes
 from handrail.request import RequestClient, RequestServer
 from handrail.spool import Spool
 from handrail.stream import StreamSender
@@ -43,7 +43,10 @@ def subscriber(pipe: Connection, endpoint: str) -> None:
 
 
 def publish_ms(size: int, count: int, period: float = 0.25) -> tuple[float, float]:
-    """Return how long `publish` of so many bytes blocks, and until it has arrived: medians [ms]."""
+    """Return how long `publish` of so many bytes blocks, and until it has arrived: medians [ms].
+
+    The arrays are given, as the learner gives its own: they are copies that the gate has judged.
+    """
     rng, endpoint = np.random.default_rng(0), free_endpoint()
     arrays = {f"w{n}": rng.standard_normal(size // 4 // ARRAYS, np.float32) for n in range(ARRAYS)}
     blocked, arrived = [], []
@@ -51,7 +54,7 @@ def publish_ms(size: int, count: int, period: float = 0.25) -> tuple[float, floa
         time.sleep(1.0)
         for number in range(count):
             begin = time.monotonic()
-            broadcast.publish("policy", {"number": number}, arrays)
+            broadcast.publish("policy", {"number": number}, arrays, given=True)
             blocked.append(time.monotonic() - begin)
             if not pipe.poll(10.0):
                 raise RuntimeError("a published value did not arrive within 10 s")
@@ -135,7 +138,7 @@ def loop_us(folder: Path, steps: int) -> tuple[float, float]:
     spec = spec_of(images=True)
     rows = rows_of(spec)
     took: dict[bool, list[float]] = {True: [], False: []}
-    with Spool(folder / "spool.db") as spool:
+    with Spool(folder / "spool.db", row=row_bytes(spec)) as spool:
         hello = Hello.of("actor-0", spool.session, spec)
         with StreamSender(free_endpoint(), spool, hello) as sender:
 
