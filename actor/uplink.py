@@ -13,7 +13,7 @@ import numpy as np
 
 from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
-from handrail.codec import encode_row
+from handrail.codec import encode_row, row_bytes
 from handrail.errors import LinkTimeout
 from handrail.runs import Run
 from handrail.spec import EnvSpec
@@ -54,7 +54,7 @@ class Uplink:
         self._spec = spec
         self._stop = stop
         self._max_lead = max_lead
-        self._spool = Spool(run.spool, actor=actor_id, task_hash=spec.hash)
+        self._spool = Spool(run.spool, actor=actor_id, task_hash=spec.hash, row=row_bytes(spec))
         self._sender = StreamSender(
             run.endpoint("stream"),
             self._spool,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zmq
 
-from handrail.codec import Arrays, pack, seal, unpack
+from handrail.codec import DIGEST_BYTES, Arrays, pack, seal, unpack
 from handrail.endpoint import Wake, bind, connect, new_socket
 from handrail.errors import ProtocolMismatch
 
@@ -22,6 +22,13 @@ log = logging.getLogger(__name__)
 
 _COPY_BYTES = 4 << 20  # [B], below it a copy is cheaper than pyzmq's thread for zero-copy sends
 _QUEUE = 2  # [messages], per actor and topic that may wait in the learner
+
+
+class _Value(NamedTuple):
+    """What was given to publish and isn't packed yet."""
+
+    meta: dict[str, Any]
+    arrays: Arrays
 
 
 class Broadcaster:
@@ -35,7 +42,8 @@ class Broadcaster:
         """
         self.endpoint = endpoint
         self._guard = threading.Lock()
-        self._fresh: dict[str, bytearray] = {}
+        self._fresh: dict[str, bytearray | _Value] = {}
+        self._refusal: ProtocolMismatch | None = None
         self._stop = threading.Event()
         self._context = zmq.Context()
         self._sock = new_socket(self._context, zmq.XPUB)
@@ -51,18 +59,30 @@ class Broadcaster:
         self._thread = threading.Thread(target=self._run, name="broadcaster", daemon=True)
         self._thread.start()
 
-    def publish(self, topic: str, meta: dict[str, Any], arrays: Arrays) -> None:
+    def publish(
+        self, topic: str, meta: dict[str, Any], arrays: Arrays, *, given: bool = False
+    ) -> None:
         """Make this the topic's value; the arrays are copied before the call returns.
+
+        Args:
+            topic: Name.
+            meta: JSON-able values.
+            arrays: Name to array.
+            given: The arrays are ours from now on: nobody writes to them again. They are checked
+                and copied in the background, and what is wrong with them is raised by the next
+                call.
 
         Raises:
             ProtocolMismatch: A dtype or meta value that can't be sent, or a number that isn't
-                finite; the topic keeps its value.
+                finite, in these arrays or in those given before; the topic keeps its value.
         """
-        _require_finite(arrays)
-        frame = pack(meta, arrays, _prefix(topic), sealed=False)
+        value = _Value(meta, arrays) if given else _packed(topic, meta, arrays)
         with self._guard:
-            self._fresh[topic] = frame
+            refusal, self._refusal = self._refusal, None
+            self._fresh[topic] = value
         self._wake.set()
+        if refusal is not None:
+            raise refusal
 
     def close(self) -> None:
         """End the thread and free the address."""
@@ -92,7 +112,13 @@ class Broadcaster:
                     self._wake.clear()
             with self._guard:
                 fresh, self._fresh = self._fresh, {}
-            for topic, frame in fresh.items():
+            for topic, value in fresh.items():
+                try:
+                    frame = _packed(topic, *value) if isinstance(value, _Value) else value
+                except ProtocolMismatch as error:
+                    log.error("topic %r keeps its value: %s", topic, error)
+                    self._refusal = error
+                    continue
                 latest[topic] = seal(frame, len(_prefix(topic)))
             for topic in joined | set(fresh):
                 if topic in latest:
@@ -154,11 +180,11 @@ class Subscriber:
             Meta data and read-only arrays, or None when there is nothing new.
         """
         try:
-            frame = self._socks[topic].recv(zmq.NOBLOCK)
+            frame = self._socks[topic].recv(zmq.NOBLOCK, copy=False).buffer
         except zmq.Again:
             return None
         prefix = len(_prefix(topic))
-        digest = frame[prefix : prefix + 32]
+        digest = bytes(frame[prefix : prefix + DIGEST_BYTES])
         if digest == self._last.get(topic):
             return None  # sent again because somebody else joined
         try:
@@ -184,6 +210,11 @@ class Subscriber:
 
 def _prefix(topic: str) -> bytes:
     return topic.encode() + b"\0"
+
+
+def _packed(topic: str, meta: dict[str, Any], arrays: Arrays) -> bytearray:
+    _require_finite(arrays)
+    return pack(meta, arrays, _prefix(topic), sealed=False)
 
 
 def _require_finite(arrays: Arrays) -> None:

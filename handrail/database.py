@@ -21,7 +21,8 @@ import apsw
 from handrail.errors import RunFolderError, StorageError
 
 BUSY_MS = 2000  # [ms], how long a reader outside (a report, a backup) may hold us up
-WAL_PAGES = 2000  # [pages of 4 KiB], the write-ahead log is folded into the file at this length
+WAL_BYTES = 8 << 20  # [B], the write-ahead log is folded into the file at this length
+LONG_ROW = 1 << 16  # [B], rows of this size are in larger pages
 WAL_LIMIT = 64 << 20  # [B], the log's file is cut back to this after a burst
 
 
@@ -42,6 +43,14 @@ def storage(path: Path, doing: str) -> Iterator[None]:
         raise StorageError(f"{doing} {path} failed: {error}") from None
 
 
+def page_bytes(row: int) -> int:
+    """Return the size of a new file's pages for rows of this size [B].
+
+    A long row is spread over a chain of pages, and each costs a system call and a look-up.
+    """
+    return 1 << 14 if row >= LONG_ROW else 1 << 12
+
+
 class Database:
     """One file with one writer, its lock, and a table of what it is.
 
@@ -57,6 +66,8 @@ class Database:
         schema: str,
         about: str,
         readonly: bool = False,
+        *,
+        page: int = 1 << 12,
     ) -> None:
         """Open or create the file.
 
@@ -68,6 +79,7 @@ class Database:
             schema: Statements that create the tables.
             about: Hash of the task; a file with another one is refused. Empty: don't compare.
             readonly: Open an existing file without its lock, beside the process that writes it.
+            page: Size of a new file's pages, see `page_bytes` [B].
 
         Raises:
             StorageError: Not writable, in use by another process, damaged, or of another program.
@@ -83,13 +95,15 @@ class Database:
             with storage(self.path, f"opening {kind}"):
                 self.writer = self._connect()
                 if not readonly and not self.writer.pragma("user_version"):
+                    self.writer.pragma("page_size", page)
                     self._create(application_id, version, schema, about)
             self._check_meta(version, about)
             with storage(self.path, f"opening {kind}"):
                 if not readonly:
                     self.writer.pragma("journal_mode", "wal")
                     self.writer.pragma("synchronous", "full")
-                    self.writer.pragma("wal_autocheckpoint", WAL_PAGES)
+                    pages = WAL_BYTES // self.writer.pragma("page_size")
+                    self.writer.pragma("wal_autocheckpoint", pages)
                     self.writer.pragma("journal_size_limit", WAL_LIMIT)
                 self.reader = self._connect()
         except BaseException:

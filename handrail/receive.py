@@ -171,8 +171,8 @@ class StreamReceiver:
             peer.heard = time.monotonic()
             if isinstance(message, Ping):
                 self._send(identity, Pong(attempt))
-            elif isinstance(message, Rows) and len(frames) == 2:
-                self._stage(identity, peer, message, frames[1], staged, high, answers)
+            elif isinstance(message, Rows):
+                self._stage(identity, peer, message, frames[1:], staged, high, answers)
             else:
                 raise ProtocolMismatch(f"unexpected message {type(message).__name__}")
         except ProtocolMismatch as error:
@@ -200,7 +200,7 @@ class StreamReceiver:
         identity: bytes,
         peer: _Peer,
         head: Rows,
-        body: memoryview,
+        body: list[memoryview],
         staged: list[tuple[str, int, Buffer, Transition]],
         high: dict[str, int],
         answers: dict[tuple[bytes, str], int],
@@ -215,10 +215,12 @@ class StreamReceiver:
             raise ProtocolMismatch(f"rows of session {session!r}, which the hello did not name")
         if not count or head.first < head.lowest or head.lowest < 1:
             raise ProtocolMismatch(f"rows from {head.first}, lowest {head.lowest}, count {count}")
-        if any(size != self._row_bytes for size in head.sizes) or sum(head.sizes) != len(body):
+        size, total = self._row_bytes, sum(map(len, body))
+        whole = all(len(frame) % size == 0 for frame in body)
+        if not whole or total != count * size or any(said != size for said in head.sizes):
             raise ProtocolMismatch(
-                f"rows of this spec have {self._row_bytes} B each; a batch of {count} has "
-                f"{len(body)} B and says {sorted(set(head.sizes))[:3]}"
+                f"rows of this spec have {size} B each; a batch of {count} has {total} B in "
+                f"{len(body)} frames and says {sorted(set(head.sizes))[:3]}"
             )
         known = high.get(session, self._store.high(session))
         due = max(known + 1, head.lowest)
@@ -226,9 +228,10 @@ class StreamReceiver:
             self._send(identity, Again(head.attempt))
             return
         rows: list[tuple[str, int, Buffer, Transition]] = []
-        for seq in range(due, head.first + count):
-            offset = (seq - head.first) * self._row_bytes
-            blob = body[offset : offset + self._row_bytes]
+        blobs = (frame[at : at + size] for frame in body for at in range(0, len(frame), size))
+        for seq, blob in enumerate(blobs, head.first):
+            if seq < due:
+                continue
             try:
                 rows.append((session, seq, blob, decode_row(blob, self.spec)))
             except ProtocolMismatch as error:

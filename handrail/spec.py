@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class EnvSpec:
         check(self.horizon > 0, "horizon", self.horizon, "positive")
         check(self.control_hz > 0, "control_hz", self.control_hz, "positive")
 
-    @property
+    @cached_property
     def state(self) -> int:
         """Length S of the state vector."""
         return max(stop for _, stop in self.slices.values())

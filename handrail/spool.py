@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from handrail.database import Database, storage
+from handrail.database import Database, page_bytes, storage
 from handrail.errors import StorageError
 
 _APPLICATION_ID = 0x48525350  # "HRSP"
@@ -52,6 +52,7 @@ class Spool:
         actor: str = "actor-0",
         task_hash: str = "",
         max_pending_bytes: int = 256 << 20,
+        row: int = 0,
     ) -> None:
         """Open or create the spool and begin a new session.
 
@@ -61,13 +62,16 @@ class Spool:
             task_hash: Hash of the task; a spool of another task is refused.
             max_pending_bytes: Rows held in memory while the disk is slow [B]; beyond it `append`
                 raises.
+            row: Size of a row, as far as it is known; a new file is laid out for it [B].
 
         Raises:
             StorageError: Not writable, in use, damaged or foreign.
             RunFolderError: Of another task or a newer format.
         """
-        self.path = Path(path)
-        self._db = Database(self.path, "spool", _APPLICATION_ID, _VERSION, _SCHEMA, task_hash)
+        self.path, page = Path(path), page_bytes(row)
+        self._db = Database(
+            self.path, "spool", _APPLICATION_ID, _VERSION, _SCHEMA, task_hash, page=page
+        )
         self.uuid, self.epoch = self._db.meta["uuid"], int(self._db.meta["epoch"])
         self.actor = actor
         self.session = str(uuid.uuid4())

@@ -20,6 +20,7 @@ from handrail.endpoint import Wake, check_endpoint, connect, new_socket
 from handrail.errors import LinkTimeout, ProtocolMismatch, StorageError
 from handrail.spool import Spool
 from handrail.wire import (
+    LONE_ROW,
     Ack,
     Again,
     Hello,
@@ -237,7 +238,10 @@ class StreamSender:
             self._spool.first(rows[0].session),
             [len(blob) for blob in blobs],
         )
-        sock.send_multipart([dump(head), b"".join(blobs)], zmq.NOBLOCK)
+        # Blobs are never written again, so that long ones can be sent without a copy.
+        lone = len(blobs[0]) >= LONE_ROW
+        body = blobs if lone else [b"".join(blobs)]
+        sock.send_multipart([dump(head), *body], zmq.NOBLOCK, copy=not lone)
         if not self._sent:
             self._heard = time.monotonic()  # an answer is due from now on
         self._cursor = rows[-1].id

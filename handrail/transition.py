@@ -70,9 +70,13 @@ class Transition:
                 raise ProtocolMismatch(
                     f"transition.{name} must be float32 {shape}, got {array.dtype} {array.shape}"
                 )
-            if not np.isfinite(array).all():
-                raise ProtocolMismatch(f"transition.{name} must be finite, got {array}")
-        if set(self.images) != set(spec.images):
+        if not np.isfinite(np.concatenate([getattr(self, name) for name in wanted])).all():
+            for name in wanted:
+                if not np.isfinite(getattr(self, name)).all():
+                    raise ProtocolMismatch(
+                        f"transition.{name} must be finite, got {getattr(self, name)}"
+                    )
+        if self.images.keys() != spec.images.keys():
             raise ProtocolMismatch(
                 f"transition.images must be {sorted(spec.images)}, got {sorted(self.images)}"
             )

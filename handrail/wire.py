@@ -1,6 +1,6 @@
 """The messages between actor and learner, and the rules for reading them.
 
-A message is one byte of protocol version and a msgpack header, then perhaps one frame of rows. The
+A message is one byte of protocol version and a msgpack header, then perhaps frames of rows. The
 version comes first so that peers of different versions can tell each other so.
 """
 
@@ -13,8 +13,9 @@ import msgspec
 from handrail.errors import ProtocolMismatch
 from handrail.spec import EnvSpec
 
-PROTOCOL = 1  # [-], changes when an older peer could misread a message
+PROTOCOL = 2  # [-], changes when an older peer could misread a message
 MAX_HEADER = 1 << 20  # [B], a longer header is refused unread
+LONE_ROW = 1 << 16  # [B], a row of this size is a frame by itself: joining would cost more
 
 
 class Hello(msgspec.Struct, tag="hello", frozen=True, forbid_unknown_fields=True):
@@ -51,7 +52,7 @@ class Refuse(msgspec.Struct, tag="refuse", frozen=True, forbid_unknown_fields=Tr
 
 
 class Rows(msgspec.Struct, tag="rows", frozen=True, forbid_unknown_fields=True):
-    """Consecutive rows of one session; the bytes are the message's second frame."""
+    """Consecutive rows of one session; the frames behind it hold one or more whole rows each."""
 
     attempt: int
     session: str

@@ -14,6 +14,7 @@ from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner.batch import Rows, Slots
 from learner.config import Handover, LearnerConfig
+from learner.frames import Frames, Pictures
 from learner.mix import draw_anchors, draw_thinned
 from learner.view import View
 from learner.windows import Windows, build
@@ -22,13 +23,21 @@ from learner.windows import Windows, build
 class Replay:
     """A ring of rows with two views by index: online, and demonstrations with interventions."""
 
-    def __init__(self, config: LearnerConfig, spec: EnvSpec) -> None:
+    def __init__(self, config: LearnerConfig, spec: EnvSpec, frames: bool = False) -> None:
+        """Make an empty ring.
+
+        Args:
+            config: Says how many rows it holds.
+            spec: What rows fit.
+            frames: Whether camera frames are kept too; only for a learner that looks at them.
+        """
         self.config = config
         self.spec = spec
         size, self._s, self._a = config.capacity, spec.state, spec.action
         self._base = self._s + self._a
         self.columns = self._base + self._a + 3
         self.rows = np.zeros((size, self.columns), np.float32)
+        self.frames = Frames(size, spec) if frames else None
         self.changed = np.zeros(size, bool)  # rows written since whoever mirrors them cleared this
         self.reward = np.zeros(size, np.float32)
         self.cost = np.zeros(size, np.float32)
@@ -95,6 +104,8 @@ class Replay:
         self.source[slot] = row.source
         self.following[slot] = -1
         self.actor[slot], self.episode[slot], self.t[slot] = actor, row.episode, row.t
+        if self.frames is not None:
+            self.frames.put(slot, row.images)
         self.pinned += row.source == Source.DEMO
         self._link(slot, actor)
         return slot
@@ -187,13 +198,37 @@ class Replay:
             Error: There is nothing to sample from.
         """
         start = self.draw(count, rng, batches)
-        windows = self.windows(start)
         out = self.empty_rows(count, batches) if out is None else out
+        self._gather(start, self.windows(start), out)
+        return out
+
+    def sample_frames(
+        self,
+        count: int,
+        rng: np.random.Generator,
+        batches: int = 1,
+        out: tuple[Rows, Pictures] | None = None,
+    ) -> tuple[Rows, Pictures]:
+        """Return the same minibatches with what the cameras saw; arguments as of `sample`.
+
+        Raises:
+            Error: There is nothing to sample from, or the replay keeps no frames.
+        """
+        if self.frames is None:
+            raise Error("this replay keeps no frames; make it with frames=True")
+        start = self.draw(count, rng, batches)
+        windows = self.windows(start)
+        if out is None:
+            out = self.empty_rows(count, batches), self.frames.empty(count, batches)
+        self._gather(start, windows, out[0])
+        self.frames.gather(start, windows.bootstrap, out[1])
+        return out
+
+    def _gather(self, start: np.ndarray, windows: Windows, out: Rows) -> None:
         for slots, rows in ((start, out.now), (windows.bootstrap, out.nxt)):
             # checking the slots, as mode "raise" does, would gather into a buffer first
             np.take(self.rows, slots, axis=0, out=rows.reshape(-1, self.columns), mode="clip")
         _fill(out.extra, windows.reward, windows.discount)
-        return out
 
     def sample_slots(
         self, count: int, rng: np.random.Generator, batches: int, out: Slots | None = None

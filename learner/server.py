@@ -123,10 +123,12 @@ class Server:
         tell(self.trainer, before, self.metrics)
         base, rest = split_base(arrays)
         if meta["base_version"] != self._base_published:
-            self.broadcast.publish("base", {"base_version": meta["base_version"]}, base)
+            version = {"base_version": meta["base_version"]}
+            self.broadcast.publish("base", version, base, given=True)
             self._base_published = meta["base_version"]
         steps = self._trained_steps()
-        self.broadcast.publish("policy", {**meta, "trained_steps": steps}, rest)
+        # A packet is made of copies, so that it can be given away.
+        self.broadcast.publish("policy", {**meta, "trained_steps": steps}, rest, given=True)
         self._published_steps, self._publish_time = steps, time.monotonic()
 
     def _publish_critic_if_due(self) -> None:

@@ -1,7 +1,7 @@
 """The learner's durable store: every row that was ever acknowledged, once, in order of arrival.
 
 `put` returns after the rows are on the disk; only then may they be acknowledged. A row's key is
-(session, seq), so redelivery changes nothing. Each row carries its sha256, which is checked
+(session, seq), so redelivery changes nothing. Each row carries its checksum, which is checked
 whenever it is read.
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from handrail.codec import Buffer, decode_row, encode_row
-from handrail.database import Database, storage
+from handrail.codec import Buffer, decode_row, encode_row, row_bytes
+from handrail.database import Database, page_bytes, storage
 from handrail.errors import ProtocolMismatch, RunFolderError, StorageError
 from handrail.spec import EnvSpec
 from handrail.transition import Transition
@@ -69,7 +69,14 @@ class Store:
         self.path, self.spec = Path(path), spec
         self._local: dict[str, str] = {}  # actor -> session of rows made in this process
         self._db = Database(
-            self.path, "store", _APPLICATION_ID, _VERSION, _SCHEMA, spec.task_hash, readonly
+            self.path,
+            "store",
+            _APPLICATION_ID,
+            _VERSION,
+            _SCHEMA,
+            spec.task_hash,
+            readonly,
+            page=page_bytes(row_bytes(spec)),
         )
         self._guard = threading.Lock()
         self._unsure = False  # a commit failed: it may have reached the disk all the same

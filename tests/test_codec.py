@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -99,7 +100,7 @@ def test_row_comes_back_bit_for_bit(row: Transition) -> None:
     blob = encode_row(row, SPEC)
     assert len(blob) == row_bytes(SPEC)
     assert same_row(decode_row(blob, SPEC), row)
-    assert row_digest(blob) == hashlib.sha256(blob[DIGEST_BYTES:]).digest()
+    assert row_digest(blob) == blake3(blob[DIGEST_BYTES:]).digest()
 
 
 @given(metas, arrays, st.binary(max_size=9))
@@ -136,7 +137,7 @@ def test_a_mutated_row_with_a_right_checksum_is_refused_or_a_valid_row(data: st.
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(DIGEST_BYTES, DIGEST_BYTES + 60))
         blob[place] = data.draw(st.integers(0, 255))
-    blob[:DIGEST_BYTES] = hashlib.sha256(blob[DIGEST_BYTES:]).digest()
+    blob[:DIGEST_BYTES] = blake3(blob[DIGEST_BYTES:]).digest()
     try:
         row = decode_row(blob, SPEC)
     except ProtocolMismatch:
@@ -193,7 +194,7 @@ def test_a_row_that_is_not_finite_is_refused_on_both_sides(bad: float) -> None:
         encode_row(dataclasses.replace(row, state=state), SPEC)
     blob = bytearray(encode_row(row, SPEC))
     blob[72 + 8 : 72 + 12] = np.float32(bad).tobytes()
-    blob[:DIGEST_BYTES] = hashlib.sha256(blob[DIGEST_BYTES:]).digest()
+    blob[:DIGEST_BYTES] = blake3(blob[DIGEST_BYTES:]).digest()
     with pytest.raises(ProtocolMismatch, match="finite"):
         decode_row(blob, SPEC)
 
@@ -206,7 +207,7 @@ def test_a_number_out_of_range_is_refused(field: str, value: int) -> None:
         encode_row(dataclasses.replace(example_row(), **{field: value}), SPEC)
 
 
-def test_a_row_from_before_costs_is_read_as_one_without() -> None:
+def test_a_row_from_before_costs_and_blake3_is_read_as_ever() -> None:
     """Such a row holds an unused zero where the cost is now, and knows no violation."""
     row = example_row()
     header = struct.pack(
@@ -227,7 +228,7 @@ def test_a_cost_is_finite_and_not_negative_on_both_sides(bad: float) -> None:
     place = DIGEST_BYTES + struct.calcsize("<4sHBBIIIII")
     with np.errstate(over="ignore"):
         blob[place : place + 4] = np.float32(bad).tobytes()
-    blob[:DIGEST_BYTES] = hashlib.sha256(blob[DIGEST_BYTES:]).digest()
+    blob[:DIGEST_BYTES] = blake3(blob[DIGEST_BYTES:]).digest()
     with pytest.raises(ProtocolMismatch, match=r"cost|finite"):
         decode_row(blob, SPEC)
 

@@ -288,3 +288,35 @@ def test_windows_of_intervened_rows_stay_in_their_episode_and_hands(rows, hands,
         assert replay.states(np.asarray(end))[:2].tolist() == [episode, t + k]
         if handover == "terminal":  # a take-over would have ended the backup
             assert hands_held[-1] or not driven.get((episode, t + int(k)), False)
+
+
+def test_frames_are_those_of_their_rows_through_lost_rows_and_the_wrap():
+    shape = (2, 3, 3)
+    spec = replace(SPEC, images={"front": shape, "wrist": shape})
+    replay = Replay(CONFIG, spec, frames=True)
+
+    def seen(row):
+        frame = np.full(shape, row.episode % 256, np.uint8)
+        frame[1] = row.t
+        return {"front": frame, "wrist": 255 - frame}
+
+    for episode in range(300):  # the ring wraps about twice
+        for row in make_episode(episode, 9, success=episode % 2 == 0):
+            if (episode * 11 + row.t) % 13:
+                replay.add(replace(row, images=seen(row)))
+    rows, pictures = replay.sample_frames(200, np.random.default_rng(0), 2)
+    for state, images in ((rows.now, pictures.now), (rows.nxt, pictures.nxt)):
+        assert images["front"].shape == (2, 200, *shape)
+        assert (images["front"][..., 0, 0, 0] == state[..., 0] % 256).all()
+        assert (images["front"][..., 1, 0, 0] == state[..., 1]).all()
+        assert (images["wrist"] == 255 - images["front"]).all()
+    assert (rows.now[..., 0] == rows.nxt[..., 0]).all()
+    steps = rows.nxt[..., 1] - rows.now[..., 1]
+    assert set(np.unique(steps)) == {0, 1, 2, 3}
+
+
+def test_frames_are_kept_only_if_asked_for():
+    replay = filled(make_episode(0, 9))
+    assert replay.frames is None
+    with pytest.raises(Error, match="frames=True"):
+        replay.sample_frames(8, np.random.default_rng(0))

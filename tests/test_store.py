@@ -119,7 +119,7 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     with Store(path, SPEC) as store:
         rows = store.rows()
         assert [next(rows)[0] for _ in range(2)] == [1, 2]
-        with pytest.raises(StorageError, match=r"row 3 .*arm-7.*seq 3.*sha256"):
+        with pytest.raises(StorageError, match=r"row 3 .*arm-7.*seq 3.*checksum"):
             next(rows)
 
 
