@@ -84,7 +84,8 @@ class Gate:
                 self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._sock.setblocking(False)
             self._sock.bind(address)
-            self._sock.listen(_BACKLOG)
+            # What one source has waiting when it is shut out must not use up everybody's share.
+            self._sock.listen(max(1, min(_BACKLOG, (self.total - self.per_source) // 2)))
         except OSError as error:
             self._sock.close()
             if error.errno == errno.EADDRINUSE:
