@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from made_keys import SPEC, Actor, Learner, blob, free_ports, keys, new_host, op
 from handrail import wire
 from handrail.errors import ConfigError, LinkTimeout
 from handrail.keys import files
-from handrail.keys.host import HostKeys
+from handrail.keys.host import LOOK_S, HostKeys
 from handrail.keys.zap import DOMAIN, answer
 from handrail.transport import RequestClient, RequestServer, StreamReceiver
 from handrail.wire import Hello
@@ -163,6 +164,7 @@ def test_a_revoked_host_is_cut_off_with_its_connections_open(hosts: Hosts, tmp_p
             actor.spool.append(blob(t))
         until(lambda: actor.sender.status().unacked_bytes)
         keys(hosts.learner, "revoke", "robot")
+        time.sleep(2 * LOOK_S)  # the files are looked at this often
         friend.spool.append(blob(99))
         until(lambda: learner.serve() or friend.sender.status().depth == 0)
         until(lambda: learner.serve() or not actor.sender.status().connected)
