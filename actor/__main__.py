@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 from handrail.errors import Error
-from handrail.process import join_supervisor, log_to_stderr, stop_on_signals
+from handrail.process import KEYS, join_supervisor, log_to_stderr, stop_on_signals
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the actor of a run folder to the end of its session; return the exit code."""
     parser = argparse.ArgumentParser(prog="handrail actor", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--keys", type=Path, help="folder of this host's keys")
     options = parser.parse_args(argv)
+    if options.keys is not None:
+        os.environ[KEYS] = str(options.keys)
     join_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     log = log_to_stderr("actor")

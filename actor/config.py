@@ -14,6 +14,7 @@ import tyro
 from controllers.config import ControlConfig
 from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
+from handrail.link import LinkConfig
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import expand
 from learner.risk.config import RiskConfig
@@ -72,6 +73,7 @@ class Config:
     host: HostConfig = field(default_factory=HostConfig)
     risk: RiskConfig = field(default_factory=RiskConfig)
     gym: GymConfig = field(default_factory=GymConfig)
+    link: LinkConfig = field(default_factory=LinkConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 

@@ -10,6 +10,7 @@ from actor.session import Session
 from actor.uplink import Uplink
 from actor.worlds import open_env, task_of
 from handrail.config import load_toml
+from handrail.link import open_link
 from handrail.metrics import Metrics
 from handrail.runs import Run
 from learner.acting import Policy
@@ -55,6 +56,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         stop,
         config.run.journal,
         None if host is None else host.load_critic,
+        open_link(run, config.link, listens=False),
     )
 
     def reconnect() -> None:

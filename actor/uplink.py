@@ -15,6 +15,7 @@ from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
 from handrail.codec import encode_row, row_bytes
 from handrail.errors import LinkTimeout
+from handrail.link import Link, LinkConfig, open_link
 from handrail.runs import Run
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
@@ -39,6 +40,7 @@ class Uplink:
         stop: Callable[[], bool],
         journal: bool = False,
         load_critic: Callable[[np.ndarray], int] | None = None,
+        link: Link | None = None,
     ) -> None:
         """Open the link.
 
@@ -50,18 +52,24 @@ class Uplink:
             stop: Returns True once the run is to stop.
             journal: Also write an account of rows apart from the spool.
             load_critic: Takes a packed risk critic to the host and returns the version held there.
+            link: Addresses and keys; None for the run's own local sockets.
         """
         self._spec = spec
         self._stop = stop
         self._max_lead = max_lead
+        link = link or open_link(run, LinkConfig(), listens=False)
         self._spool = Spool(run.spool, actor=actor_id, task_hash=spec.hash, row=row_bytes(spec))
         self._sender = StreamSender(
-            run.endpoint("stream"),
+            link.stream,
             self._spool,
             Hello.of(actor_id, self._spool.session, spec),
+            keys=link.keys,
+            learner=link.learner,
         )
-        self._weights = Subscriber(run.endpoint("broadcast"), topics=("policy", "base", TOPIC))
-        self._requests = RequestClient(run.endpoint("request"))
+        self._weights = Subscriber(
+            link.broadcast, ("policy", "base", TOPIC), keys=link.keys, learner=link.learner
+        )
+        self._requests = RequestClient(link.request, keys=link.keys, learner=link.learner)
         self._journal = Journal(run.folder / "journal.txt") if journal else None
         self._critics = CriticRelay(load_critic) if load_critic else None
         self._trained = 0

@@ -35,6 +35,7 @@ COMMANDS = {
     "recorder": Command(
         "robot_env.recorder.commands", "the flight recorder: dump, plot, replay, ls"
     ),
+    "keys": Command("handrail.keys.commands", "this host's keys, and which hosts it lets in"),
     "doctor": Command("handrail.doctor", "say what works here, and what to do where it doesn't"),
     "host": Command("robot_env.__main__", "the robot's control process"),
     "actor": Command("actor.__main__", "the actor's process"),
@@ -42,7 +43,7 @@ COMMANDS = {
 }
 GROUPS = {
     "work": ("train", "record", "bc", "eval", "report", "risk", "recorder"),
-    "this machine": ("doctor",),
+    "this machine": ("doctor", "keys"),
     "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
 }
 EXTRAS = {  # what a missing module is installed by

@@ -15,12 +15,15 @@ import numpy as np
 import zmq
 
 from handrail.codec import DIGEST_BYTES, Arrays, pack, seal, unpack
-from handrail.endpoint import Wake, bind, connect, new_socket
+from handrail.endpoint import Wake, new_socket
 from handrail.errors import ProtocolMismatch
+from handrail.keys.door import Door, Line
+from handrail.keys.host import LOOK_S, HostKeys
 
 log = logging.getLogger(__name__)
 
 _COPY_BYTES = 4 << 20  # [B], below it a copy is cheaper than pyzmq's thread for zero-copy sends
+_MAX_SUBSCRIPTION = 4096  # [B], all that an actor sends here is a topic's name
 _QUEUE = 2  # [messages], per actor and topic that may wait in the learner
 
 
@@ -34,8 +37,12 @@ class _Value(NamedTuple):
 class Broadcaster:
     """Publishes the latest value of each topic; `publish` never waits."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, keys: HostKeys | None = None) -> None:
         """Listen.
+
+        Args:
+            endpoint: Address to listen at.
+            keys: Of this host; None to serve whoever is on this machine.
 
         Raises:
             ConfigError: The address is not allowed or in use.
@@ -46,12 +53,14 @@ class Broadcaster:
         self._refusal: ProtocolMismatch | None = None
         self._stop = threading.Event()
         self._context = zmq.Context()
-        self._sock = new_socket(self._context, zmq.XPUB)
+        self._sock = new_socket(self._context, zmq.XPUB, _MAX_SUBSCRIPTION)
         self._sock.sndhwm = _QUEUE
         self._sock.copy_threshold = _COPY_BYTES
         self._sock.xpub_verbose = True  # tell of every subscriber, not only of a topic's first
+        # Nobody wakes the thread when a key is revoked, so it looks by itself.
+        self._wait_ms = None if keys is None else int(1e3 * LOOK_S)
         try:
-            bind(self._sock, endpoint)
+            self._door = Door(self._sock, endpoint, keys)
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -105,11 +114,12 @@ class Broadcaster:
         latest: dict[str, bytearray] = {}
         while not self._stop.is_set():
             joined = set()
-            for ready, _ in poller.poll():
+            for ready, _ in poller.poll(self._wait_ms):
                 if ready == self._sock:
                     joined |= self._subscriptions()
                 else:
                     self._wake.clear()
+            self._door.refresh()
             with self._guard:
                 fresh, self._fresh = self._fresh, {}
             for topic, value in fresh.items():
@@ -124,6 +134,7 @@ class Broadcaster:
                 if topic in latest:
                     # The frame is never written again, so that it can be sent without a copy.
                     self._sock.send(latest[topic], zmq.NOBLOCK, copy=False)
+        self._door.close()
         self._sock.close(linger=0)
 
     def _subscriptions(self) -> set[str]:
@@ -145,6 +156,8 @@ class Subscriber:
         endpoint: str,
         topics: tuple[str, ...] = ("policy", "base"),
         max_bytes: int = 512 << 20,
+        keys: HostKeys | None = None,
+        learner: str = "learner",
     ) -> None:
         """Subscribe; the learner may come later.
 
@@ -152,6 +165,8 @@ class Subscriber:
             endpoint: The learner's address.
             topics: What to receive.
             max_bytes: A longer message is refused [B].
+            keys: Of this host; None for an address on this machine.
+            learner: The learner's name on this host's list of keys.
 
         Raises:
             ConfigError: The address is not allowed.
@@ -160,14 +175,15 @@ class Subscriber:
         self._max_bytes = max_bytes
         self._context = zmq.Context()
         self._socks: dict[str, zmq.Socket] = {}
+        self._lines: dict[str, Line] = {}
         self._last: dict[str, bytes] = {}
         try:
             for topic in topics:
                 # One socket a topic: conflation keeps one message a socket, whatever its topic.
-                sock = new_socket(self._context, zmq.SUB)
+                sock = new_socket(self._context, zmq.SUB, max_bytes)
                 sock.conflate = True
                 sock.subscribe(_prefix(topic))
-                connect(sock, endpoint)
+                self._lines[topic] = Line(sock, endpoint, keys, learner)
                 self._socks[topic] = sock
         except BaseException:
             self.close()
@@ -179,6 +195,7 @@ class Subscriber:
         Returns:
             Meta data and read-only arrays, or None when there is nothing new.
         """
+        self._lines[topic].refresh()
         try:
             frame = self._socks[topic].recv(zmq.NOBLOCK, copy=False).buffer
         except zmq.Again:

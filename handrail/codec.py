@@ -33,6 +33,7 @@ DTYPES = frozenset(
 )  # little-endian numbers only; no object, string or structured dtype
 MAX_BYTES = 1 << 30  # [B], a bundle larger than this is refused
 MAX_ARRAYS = 100_000  # [-], in one bundle
+MAX_HEADER = 16 << 20  # [B], of a bundle: parsed, a header takes some twenty times its length
 MAX_DIMENSIONS = 8  # [-], of one array
 DIGEST_BYTES = 32  # [B], of a checksum
 _ALIGN = 64  # [B], a cache line
@@ -94,6 +95,8 @@ def pack(
         raise ProtocolMismatch(f"meta must be JSON-able: {error}") from None
     header = _header_encoder.encode(_Header(text, entries))
     start = len(prefix) + DIGEST_BYTES + _LENGTH.size
+    if len(header) > MAX_HEADER:
+        raise ProtocolMismatch(f"meta and names take {len(header)} B, at most {MAX_HEADER}")
     body = _aligned(start + len(header))
     if body + size > MAX_BYTES:
         raise ProtocolMismatch(f"a bundle of {body + size} B is over the limit of {MAX_BYTES} B")
@@ -140,8 +143,10 @@ def unpack(
     if blake3(view[prefix + DIGEST_BYTES :]).digest() != digest:
         raise ProtocolMismatch(f"a bundle of {len(view)} B does not match its checksum")
     (length,) = _LENGTH.unpack_from(view, start - _LENGTH.size)
-    if length > len(view) - start:
-        raise ProtocolMismatch(f"a bundle's header of {length} B is longer than the bundle")
+    if length > min(len(view) - start, MAX_HEADER):
+        raise ProtocolMismatch(
+            f"a bundle's header of {length} B is longer than the bundle or {MAX_HEADER} B"
+        )
     try:
         header = _header_decoder.decode(view[start : start + length])
         meta = _meta_decoder.decode(header.meta)

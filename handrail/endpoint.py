@@ -17,11 +17,16 @@ _IPC_MAX = 107  # [B], length of a unix socket's path in Linux
 _MAX_MESSAGE = 1 << 30  # [B], a longer message closes the connection that sent it
 
 
-def check_endpoint(endpoint: str) -> None:
-    """Raise unless this is an address that the link may use without keys.
+def check_endpoint(endpoint: str, keyed: bool = False) -> None:
+    """Raise unless this is an address that the link may use.
+
+    Args:
+        endpoint: The address.
+        keyed: Both sides prove themselves by keys.
 
     Raises:
-        ConfigError: Unknown form, too long, a port out of range, or not on this machine.
+        ConfigError: Unknown form, too long, a port out of range, or without keys and not on this
+            machine.
     """
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc" and rest not in ("", "@"):
@@ -42,14 +47,16 @@ def check_endpoint(endpoint: str) -> None:
         host, port = "", 0
     if not 0 < port < 65536:
         raise ConfigError(f"endpoint {endpoint!r} needs a port from 1 to 65535")
-    if not _is_loopback(host):
+    if not (keyed or is_loopback(host)):
         raise ConfigError(
             f"endpoint {endpoint!r} is not on this machine: without keys the link uses loopback "
-            "addresses only (127.0.0.1, ::1); reach another host through an ssh tunnel"
+            "addresses only (127.0.0.1, ::1); run: handrail keys new, and name the folder of the "
+            "keys by [link] keys"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether an address is surely one of this machine's alone."""
     if host == "localhost":
         return True
     try:
@@ -58,11 +65,22 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def new_socket(context: zmq.Context, kind: int) -> zmq.Socket:
-    """Return a socket that never holds up the end of a process and bounds what it takes in."""
+def new_socket(
+    context: zmq.Context, kind: int, max_message: int = _MAX_MESSAGE, queue: int | None = None
+) -> zmq.Socket:
+    """Return a socket that never holds up the end of a process and bounds what it takes in.
+
+    Args:
+        context: To make it in.
+        kind: ZeroMQ's type of socket.
+        max_message: A longer frame closes the connection that sent it [B].
+        queue: Messages of one peer that may wait to be taken; ZeroMQ's own number where None.
+    """
     sock = context.socket(kind)
     sock.linger = 0
-    sock.maxmsgsize = _MAX_MESSAGE
+    sock.maxmsgsize = max_message
+    if queue is not None:
+        sock.rcvhwm = queue
     sock.ipv6 = False
     return sock
 

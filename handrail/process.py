@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 SUPERVISOR = "HANDRAIL_SUPERVISOR"  # environment: pid of the supervisor
 CORES = "HANDRAIL_CORES"  # environment: comma-separated cores of this process
+KEYS = "HANDRAIL_KEYS"  # environment: folder of this host's keys, instead of [link] keys
 _PR_SET_PDEATHSIG = 1
 
 

@@ -16,8 +16,11 @@ from typing import Any, Protocol
 import zmq
 
 from handrail.codec import Buffer, decode_row, row_bytes
-from handrail.endpoint import bind, new_socket
+from handrail.endpoint import new_socket
 from handrail.errors import ProtocolMismatch
+from handrail.keys.budget import Budget, Budgets
+from handrail.keys.door import Door
+from handrail.keys.host import HostKeys
 from handrail.spec import EnvSpec
 from handrail.transition import Transition
 from handrail.wire import (
@@ -39,6 +42,10 @@ log = logging.getLogger(__name__)
 
 _MAX_PEERS = 1024  # [-], connections that are remembered; a forgotten one says hello again
 _MAX_HELD = 4096  # [-], sessions in one hello
+_MAX_FRAME = 4 << 20  # [B], of a message; senders keep to a quarter of it unless one row is longer
+_QUEUE = 64  # [messages], of one connection that wait to be taken; then TCP holds the rest back
+_MESSAGES = Budget(5_000.0, 20_000.0)  # of one host [messages/s, messages]
+_BYTES = Budget(2e9, 4e9)  # of one host [B/s, B]: more than a 10 Gbit/s network brings
 _POLL_ROWS = 16384  # [rows], stored in one transaction at most, about
 _POLL_BYTES = 64 << 20  # [B], stored in one transaction at most, about
 
@@ -74,29 +81,37 @@ class _Peer:
 class StreamReceiver:
     """Takes rows from any number of actors; for one thread."""
 
-    def __init__(self, endpoint: str, store: RowStore, spec: EnvSpec) -> None:
+    def __init__(
+        self, endpoint: str, store: RowStore, spec: EnvSpec, keys: HostKeys | None = None
+    ) -> None:
         """Listen.
 
         Args:
             endpoint: Address to listen at.
             store: Where rows go before they are acknowledged; the caller keeps and closes it.
             spec: What rows must fit; actors with another task or spec are refused.
+            keys: Of this host; None to take rows from whoever is on this machine.
 
         Raises:
             ConfigError: The address is not allowed or in use.
         """
         self.endpoint, self.spec = endpoint, spec
         self.refused = 0  # [-], messages that were not taken: damaged, foreign, of another spec
+        self.kept_out = 0  # [-], messages of hosts that may not send any longer
+        self.hurried = 0  # [-], messages dropped because their host sent too many or too much
         self.missing = 0  # [rows], that an actor was told were stored and this store doesn't have
         self._store = store
         self._peers: dict[bytes, _Peer] = {}
         self._row_bytes = row_bytes(spec)
         self._context = zmq.Context()
-        self._sock = new_socket(self._context, zmq.ROUTER)
+        self._sock = new_socket(
+            self._context, zmq.ROUTER, max(_MAX_FRAME, 2 * self._row_bytes), _QUEUE
+        )
+        self._budgets = (Budgets(_MESSAGES), Budgets(_BYTES))
         try:
-            bind(self._sock, endpoint)
+            self._door = Door(self._sock, endpoint, keys)
         except BaseException:
-            self.close()
+            self._context.destroy(linger=0)
             raise
 
     @property
@@ -120,8 +135,10 @@ class StreamReceiver:
 
     def arrivals(self, timeout_s: float = 0.0) -> list[Any]:
         """Do as `poll` does, but return the store's `Arrival`s, with actor, session and seq."""
+        self._door.refresh()
         if not self._sock.poll(int(1e3 * timeout_s)):
             return []
+        self._door.refresh()  # after the wait: what a revoked host sent meanwhile is not taken
         staged: list[tuple[str, int, Buffer, Transition]] = []
         high: dict[str, int] = {}
         answers: dict[tuple[bytes, str], int] = {}
@@ -131,7 +148,10 @@ class StreamReceiver:
                 identity, *frames = self._sock.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 break
-            size += sum(len(frame) for frame in frames)
+            length = sum(len(frame) for frame in frames)
+            size += length
+            if not self._admits(identity, length):
+                continue
             self._take(identity.bytes, [f.buffer for f in frames], staged, high, answers)
         fresh = list(self._store.put(staged)) if staged else []
         for (identity, session), attempt in answers.items():
@@ -140,6 +160,7 @@ class StreamReceiver:
 
     def close(self) -> None:
         """Free the socket and its address; the store stays open."""
+        self._door.close()
         self._context.destroy(linger=0)
 
     def __enter__(self) -> StreamReceiver:
@@ -147,6 +168,18 @@ class StreamReceiver:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _admits(self, identity: zmq.Frame, length: int) -> bool:
+        """Return whether a message's host may send now, and as much."""
+        host = self._door.sender(identity)
+        if host is None:
+            self.kept_out += 1
+            return False
+        messages, bytes_ = self._budgets
+        if host and not (messages.take(host) and bytes_.take(host, length)):
+            self.hurried += 1  # no answer: the actor sends it again, later
+            return False
+        return True
 
     def _take(
         self,

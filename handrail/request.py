@@ -11,38 +11,48 @@ from typing import Any, TypeAlias
 import zmq
 
 from handrail import errors
-from handrail.endpoint import bind, connect, new_socket
+from handrail.endpoint import new_socket
 from handrail.errors import Error, LinkTimeout, ProtocolMismatch
-from handrail.wire import Answer, Ask, dump, load
+from handrail.keys.budget import Budget, Budgets
+from handrail.keys.door import Door, Line
+from handrail.keys.host import HostKeys
+from handrail.wire import MAX_HEADER, Answer, Ask, dump, load
 
 log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
+_QUEUE = 16  # [messages], of one connection that wait to be taken
+_REQUESTS = Budget(50.0, 500.0)  # of one host [requests/s, requests]
 _POLL_REQUESTS = 64  # [-], answered in one poll at most, so that nobody can hold up the learner
 
 
 class RequestServer:
     """Answers requests when it is polled; for one thread."""
 
-    def __init__(self, endpoint: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, endpoint: str, handlers: Mapping[str, Handler], keys: HostKeys | None = None
+    ) -> None:
         """Listen.
 
         Args:
             endpoint: Address to listen at.
             handlers: Kind of request to the function that answers it; payloads are plain values.
+            keys: Of this host; None to answer whoever is on this machine.
 
         Raises:
             ConfigError: The address is not allowed or in use.
         """
         self.endpoint = endpoint
         self._handlers = dict(handlers)
+        self.kept_out = 0  # [-], requests of hosts that may not ask, or asked too much
         self._context = zmq.Context()
-        self._sock = new_socket(self._context, zmq.ROUTER)
+        self._sock = new_socket(self._context, zmq.ROUTER, MAX_HEADER, _QUEUE)
+        self._budgets = Budgets(_REQUESTS)
         try:
-            bind(self._sock, endpoint)
+            self._door = Door(self._sock, endpoint, keys)
         except BaseException:
-            self.close()
+            self._context.destroy(linger=0)
             raise
 
     def poll(self, timeout_s: float = 0.0) -> int:
@@ -51,18 +61,26 @@ class RequestServer:
         Args:
             timeout_s: How long to wait for the first [s].
         """
+        self._door.refresh()
         if not self._sock.poll(int(1e3 * timeout_s)):
             return 0
+        self._door.refresh()
         for count in range(_POLL_REQUESTS):
             try:
-                identity, *frames = self._sock.recv_multipart(zmq.NOBLOCK)
+                identity, *frames = self._sock.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return count
-            self._sock.send_multipart([identity, self._answer(frames)], zmq.NOBLOCK)
+            host = self._door.sender(identity)
+            if host is None or (host and not self._budgets.take(host)):
+                self.kept_out += 1
+                continue
+            reply = self._answer([frame.bytes for frame in frames])
+            self._sock.send_multipart([identity.bytes, reply], zmq.NOBLOCK)
         return _POLL_REQUESTS
 
     def close(self) -> None:
         """Free the socket and its address."""
+        self._door.close()
         self._context.destroy(linger=0)
 
     def __enter__(self) -> RequestServer:
@@ -91,12 +109,20 @@ class RequestServer:
 class RequestClient:
     """Asks, and waits for the answer no longer than told; for one thread."""
 
-    def __init__(self, endpoint: str, peer: str = "learner") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        peer: str = "learner",
+        keys: HostKeys | None = None,
+        learner: str = "learner",
+    ) -> None:
         """Connect; the server may come later.
 
         Args:
             endpoint: The server's address.
             peer: What to call it in messages.
+            keys: Of this host; None for an address on this machine.
+            learner: The server's name on this host's list of keys.
 
         Raises:
             ConfigError: The address is not allowed.
@@ -104,10 +130,10 @@ class RequestClient:
         self.endpoint, self.peer = endpoint, peer
         self._numbers = itertools.count(1)
         self._context = zmq.Context()
-        self._sock = new_socket(self._context, zmq.DEALER)
+        self._sock = new_socket(self._context, zmq.DEALER, 2 * MAX_HEADER)
         self._sock.immediate = True  # a question waits for a connection, it doesn't pile up
         try:
-            connect(self._sock, endpoint)
+            self._line = Line(self._sock, endpoint, keys, learner)
         except BaseException:
             self.close()
             raise
@@ -126,12 +152,13 @@ class RequestClient:
             LinkTimeout: No answer in time; the message says what was awaited.
             Error: What the server's handler raised.
         """
+        self._line.refresh()
         deadline = time.monotonic() + timeout_s
         number = next(self._numbers)
         question = dump(Ask(number, kind, payload or {}))
         what = f"waited {timeout_s:g} s for {self.peer}'s answer to {kind!r} at {self.endpoint}"
         if not self._sock.poll(_left_ms(deadline), zmq.POLLOUT):
-            raise LinkTimeout(f"{what}: nobody listens there")
+            raise LinkTimeout(f"{what}: nobody listens there{self._line.hint()}")
         self._sock.send(question, zmq.NOBLOCK)
         while self._sock.poll(_left_ms(deadline)):
             answer = load(self._sock.recv(zmq.NOBLOCK))

@@ -16,8 +16,10 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from handrail.endpoint import Wake, check_endpoint, connect, new_socket
+from handrail.endpoint import Wake, check_endpoint, new_socket
 from handrail.errors import LinkTimeout, ProtocolMismatch, StorageError
+from handrail.keys.door import Line
+from handrail.keys.host import HostKeys
 from handrail.spool import Spool
 from handrail.wire import (
     LONE_ROW,
@@ -35,6 +37,7 @@ from handrail.wire import (
 )
 
 _PING_S = 1.0  # [s], an idle connection is tried this often
+_MAX_ANSWER = 2 << 20  # [B], of the learner; a welcome names at most some thousand sessions
 _HELLO_S = (0.2, 2.0)  # [s], first and longest pause between hellos that nobody answers
 
 
@@ -68,6 +71,8 @@ class StreamSender:
         batch_rows: int = 512,
         batch_bytes: int = 1 << 20,
         answer_s: float = 2.0,
+        keys: HostKeys | None = None,
+        learner: str = "learner",
     ) -> None:
         """Begin to send.
 
@@ -80,11 +85,13 @@ class StreamSender:
             batch_rows: Rows in one message at most.
             batch_bytes: Bytes in one message at most, unless one row is longer [B].
             answer_s: Silence after which the learner counts as gone [s].
+            keys: Of this host; None for an address on this machine.
+            learner: The learner's name on this host's list of keys.
 
         Raises:
             ConfigError: The address is not allowed.
         """
-        check_endpoint(endpoint)
+        check_endpoint(endpoint, keyed=keys is not None)
         self.endpoint = endpoint
         self._spool, self._hello = spool, hello
         self._window, self._batch = (window_rows, window_bytes), (batch_rows, batch_bytes)
@@ -103,9 +110,18 @@ class StreamSender:
         self._progress = threading.Condition()
         self._stop = threading.Event()
         self._context = zmq.Context()
+        sock = new_socket(self._context, zmq.DEALER, _MAX_ANSWER)
+        sock.immediate = True  # without a connection a send fails at once instead of piling up
+        try:
+            self._line = Line(sock, endpoint, keys, learner)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
         self._wake = Wake()
         spool.on_durable(self._wake.set)
-        self._thread = threading.Thread(target=self._run, name="stream-sender", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(sock,), name="stream-sender", daemon=True
+        )
         self._thread.start()
 
     def check(self) -> None:
@@ -163,10 +179,7 @@ class StreamSender:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self) -> None:
-        sock = new_socket(self._context, zmq.DEALER)
-        sock.immediate = True  # without a connection a send fails at once instead of piling up
-        connect(sock, self.endpoint)
+    def _run(self, sock: zmq.Socket) -> None:
         poller = zmq.Poller()
         poller.register(sock, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
@@ -176,6 +189,7 @@ class StreamSender:
                     self._receive(sock)
                 else:
                     self._wake.clear()
+            self._line.refresh()
             try:
                 self._keep_alive(sock)
                 while self._welcomed and self._send_batch(sock):

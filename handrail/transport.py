@@ -6,12 +6,14 @@ the learner, `Subscriber` on the actor. Request: `RequestServer` and `RequestCli
 
 from handrail.broadcast import Broadcaster, Subscriber
 from handrail.endpoint import check_endpoint
+from handrail.keys.host import HostKeys
 from handrail.receive import StreamReceiver
 from handrail.request import RequestClient, RequestServer
 from handrail.stream import SenderStatus, StreamSender
 
 __all__ = [
     "Broadcaster",
+    "HostKeys",
     "RequestClient",
     "RequestServer",
     "SenderStatus",

@@ -6,7 +6,7 @@ version comes first so that peers of different versions can tell each other so.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -17,17 +17,21 @@ PROTOCOL = 2  # [-], changes when an older peer could misread a message
 MAX_HEADER = 1 << 20  # [B], a longer header is refused unread
 LONE_ROW = 1 << 16  # [B], a row of this size is a frame by itself: joining would cost more
 
+# What a peer may call things and count to: bounded before it is logged, stored or sent back.
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+Sizes: TypeAlias = Annotated[list[int], msgspec.Meta(max_length=1 << 16)]
+
 
 class Hello(msgspec.Struct, tag="hello", frozen=True, forbid_unknown_fields=True):
     """Who an actor is and what it runs; the first message of every connection."""
 
-    actor: str  # name of the actor
-    session: str  # UUID of the actor's process
-    task: str  # name of the task
-    task_hash: str  # what defines the task
-    spec_hash: str  # shapes of observation and action
+    actor: Name  # name of the actor
+    session: Name  # UUID of the actor's process
+    task: Name  # name of the task
+    task_hash: Name  # what defines the task
+    spec_hash: Name  # shapes of observation and action
     attempt: int = 0  # [-], counts hellos of a sender; answers and rows carry it
-    held: dict[str, int] = {}  # session -> first seq that the spool still holds
+    held: dict[Name, int] = {}  # session -> first seq that the spool still holds
 
     @classmethod
     def of(cls, actor: str, session: str, spec: EnvSpec) -> Hello:
@@ -55,17 +59,17 @@ class Rows(msgspec.Struct, tag="rows", frozen=True, forbid_unknown_fields=True):
     """Consecutive rows of one session; the frames behind it hold one or more whole rows each."""
 
     attempt: int
-    session: str
+    session: Name
     first: int  # [-], seq of the first row
     lowest: int  # [-], first seq of this session that the spool still holds
-    sizes: list[int]  # [B], of each row
+    sizes: Sizes  # [B], of each row
 
 
 class Ack(msgspec.Struct, tag="ack", frozen=True, forbid_unknown_fields=True):
     """Everything of a session up to `seq` is durable in the store."""
 
     attempt: int
-    session: str
+    session: Name
     seq: int
 
 
@@ -91,7 +95,7 @@ class Ask(msgspec.Struct, tag="ask", frozen=True, forbid_unknown_fields=True):
     """A request."""
 
     id: int
-    kind: str
+    kind: Name
     payload: dict[str, Any]
 
 

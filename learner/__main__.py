@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
 
 from handrail.errors import Error
-from handrail.process import join_supervisor, log_to_stderr, stop_on_signals
+from handrail.process import KEYS, join_supervisor, log_to_stderr, stop_on_signals
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the learner of a run folder until a signal stops it; return the exit code."""
     parser = argparse.ArgumentParser(prog="handrail learner", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--keys", type=Path, help="folder of this host's keys")
     options = parser.parse_args(argv)
+    if options.keys is not None:
+        os.environ[KEYS] = str(options.keys)
     join_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
     log = log_to_stderr("learner")
     with stop_on_signals() as stop:

@@ -17,6 +17,7 @@ from typing import Any
 from handrail.config import from_dict
 from handrail.critic import version_of
 from handrail.critic_file import critic_path
+from handrail.link import LinkConfig, open_link
 from handrail.metrics import Metrics
 from handrail.runs import Run
 from handrail.spec import EnvSpec
@@ -49,6 +50,7 @@ class Server:
         self.publish_steps = int(plan["publish_steps"])
         self.config = from_dict(LearnerConfig, config.get("learner", {}), "learner")
         base = from_dict(BaseConfig, config.get("base", {}), "base")
+        link = open_link(run, from_dict(LinkConfig, config.get("link", {}), "link"), listens=True)
         self.metrics = Metrics(run, "learner")
         self.trainer = Trainer(self.config, base, spec, int(plan["seed"]))
         self.ledger = Ledger()
@@ -57,10 +59,10 @@ class Server:
         restore(self.trainer, self.ledger, self.store, self.checkpoints)
         if self.ledger.rows:
             log.info("back at row %d, update %d", self.ledger.rows, self.trainer.updates)
-        self.receiver = StreamReceiver(run.endpoint("stream"), self.store, spec)
-        self.broadcast = Broadcaster(run.endpoint("broadcast"))
+        self.receiver = StreamReceiver(link.stream, self.store, spec, link.keys)
+        self.broadcast = Broadcaster(link.broadcast, link.keys)
         handlers = {"status": self._status, "checkpoint": self._checkpoint_on_request}
-        self.requests = RequestServer(run.endpoint("request"), handlers)
+        self.requests = RequestServer(link.request, handlers, link.keys)
         self._critic = CriticWatch(critic_path(run.folder))
         self._base_published = -1
         self._published_steps = -1

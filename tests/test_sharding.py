@@ -63,7 +63,7 @@ def alone() -> dict[str, np.ndarray]:
 def test_four_devices_of_one_process_give_the_same_learner_as_one(alone, tmp_path):
     out = tmp_path / "out.npz"
     finish(start(str(out), "--devices", "4", devices=4))
-    with np.load(out) as arrays:
+    with np.load(out, allow_pickle=False) as arrays:
         assert_same(alone, dict(arrays))
         # each row goes to one device only
         last = f"metrics/{sharded.CALLS - 1}"
@@ -84,7 +84,7 @@ def test_two_processes_with_a_device_each_give_the_same_learner_as_one(alone, tm
         for process, out in enumerate(outs)
     ])  # fmt: skip
     for out in outs:
-        with np.load(out) as arrays:
+        with np.load(out, allow_pickle=False) as arrays:
             assert_same(alone, dict(arrays))
 
 

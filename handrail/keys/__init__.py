@@ -1,0 +1,1 @@
+"""Who may use the link: key files, allow-lists, and the doors that ask for them."""

@@ -1,0 +1,109 @@
+"""Hosts with keys, and the learner's three sockets with one actor's end of each."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from handrail.codec import encode_row
+from handrail.keys import commands, files
+from handrail.keys.host import HostKeys
+from handrail.spec import EnvSpec, slices_of
+from handrail.spool import Spool
+from handrail.transition import Source, Transition
+from handrail.transport import (
+    Broadcaster,
+    RequestClient,
+    RequestServer,
+    StreamReceiver,
+    StreamSender,
+    Subscriber,
+)
+from handrail.wire import Hello
+from learner.store import Store
+
+SPEC = EnvSpec("toy", "0123", 10.0, 50, slices_of(pose=7, wrench=6), 4)
+T = TypeVar("T")
+
+
+def keys(folder: Path, *arguments: str) -> None:
+    """Run `handrail keys` on a host's folder."""
+    assert commands.main([*arguments, "--keys", str(folder)]) == 0
+
+
+def new_host(folder: Path) -> str:
+    """Give a host keys; return the public one."""
+    keys(folder, "new")
+    return files.read_pair(folder).public
+
+
+def blob(t: int) -> bytes:
+    z = np.zeros(SPEC.action, np.float32)
+    row = Transition(0, t, Source.ONLINE, np.full(SPEC.state, t, np.float32), z, z, z, z)
+    return encode_row(row, SPEC)
+
+
+def until(condition: Callable[[], T | None], timeout_s: float = 30.0) -> T:
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.005)
+    return value
+
+
+def free_ports(host: str = "127.0.0.1") -> list[str]:
+    """Return three addresses that are free."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [f"tcp://{host}:{probe.getsockname()[1]}" for probe in probes]
+
+
+class Learner:
+    """The learner's three sockets over one store."""
+
+    def __init__(self, folder: Path, addresses: list[str], host: HostKeys | None) -> None:
+        self.store = Store(folder / "store.db", SPEC)
+        self.stream = StreamReceiver(addresses[0], self.store, SPEC, host)
+        self.broadcast = Broadcaster(addresses[1], host)
+        self.requests = RequestServer(addresses[2], {"status": lambda _: {"alive": True}}, host)
+
+    def serve(self) -> None:
+        self.stream.poll(0.01)
+        self.requests.poll()
+
+    def close(self) -> None:
+        for owner in (self.stream, self.broadcast, self.requests, self.store):
+            owner.close()
+
+
+class Actor:
+    """One actor's end of the three flows."""
+
+    def __init__(
+        self, folder: Path, addresses: list[str], host: HostKeys | None, name: str = "arm"
+    ) -> None:
+        self.spool = Spool(folder / f"{name}.db")
+        hello = Hello.of(name, self.spool.session, SPEC)
+        self.sender = StreamSender(addresses[0], self.spool, hello, keys=host, answer_s=1.0)
+        self.weights = Subscriber(addresses[1], ("policy",), keys=host)
+        self.requests = RequestClient(addresses[2], keys=host)
+
+    def close(self) -> None:
+        for owner in (self.sender, self.weights, self.requests, self.spool):
+            owner.close()
+
+
+@contextlib.contextmanager
+def opened(*owners: T) -> Iterator[tuple[T, ...]]:
+    with contextlib.ExitStack() as stack:
+        for owner in owners:
+            stack.callback(owner.close)  # type: ignore[attr-defined]
+        yield owners

@@ -1,0 +1,143 @@
+"""A flood of connections: descriptors stay bounded and those who have keys are served."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from made_keys import Actor, Learner, blob, free_ports, keys, new_host, until
+
+from handrail.keys.flood import Gate, program
+from handrail.keys.host import HostKeys
+
+# Opens connections from an address of its own as fast as it can; every other one sends the
+# beginning of a handshake. What the other side closes is opened anew.
+FLOOD = textwrap.dedent(
+    """
+    import select, socket, sys, time
+    source, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    greeting = bytes([255, 0, 0, 0, 0, 0, 0, 0, 1, 127, 3, 0]) + b"CURVE".ljust(20, bytes(1))
+    held, most, end, number = [], 0, time.monotonic() + float(sys.argv[4]), 0
+    while time.monotonic() < end:
+        while len(held) < count:
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.bind((source, 0))
+            sock.connect_ex(("127.0.0.1", port))
+            held.append((sock, number))
+            number += 1
+        time.sleep(0.02)
+        alive = []
+        for sock, n in held:
+            try:
+                if n >= 0 and n % 2:
+                    sock.send(greeting + bytes(32) * (n % 3))
+                    n = -1
+                if sock.recv(65536) == b"":
+                    raise ConnectionError
+            except BlockingIOError:
+                pass
+            except OSError:
+                sock.close()
+                continue
+            alive.append((sock, n))
+        held = alive
+    print(number)
+    """
+)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_under_a_flood_an_allowed_actor_is_served_and_descriptors_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gate.__init__, "__defaults__", (40, 100))
+    learner_key, robot_key = new_host(tmp_path / "learner"), new_host(tmp_path / "robot")
+    keys(tmp_path / "learner", "allow", "robot", robot_key)
+    keys(tmp_path / "robot", "allow", "learner", learner_key)
+    where = free_ports()
+    port = str(urlsplit(where[0]).port)
+    with contextlib.ExitStack() as stack:
+        learner = Learner(tmp_path, where, HostKeys(tmp_path / "learner"))
+        stack.callback(learner.close)
+        before = descriptors()
+        flood = subprocess.Popen(
+            [sys.executable, "-c", FLOOD, "127.0.0.2", port, "400", "10"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(flood.wait)
+        stack.callback(flood.kill)
+        until(lambda: learner.serve() or learner.stream._door.connections >= 40)
+        actor = Actor(tmp_path, where, HostKeys(tmp_path / "robot"))  # it comes in mid-flood
+        stack.callback(actor.close)
+        most, sent = 0, 0
+        while flood.poll() is None:
+            actor.spool.append(blob(sent))
+            sent += 1
+            learner.serve()
+            most = max(most, descriptors() - before)
+            time.sleep(0.005)
+        during = len(learner.store)
+        assert flood.stdout is not None
+        with flood.stdout:
+            tried = int(flood.stdout.read())
+        assert tried >= 400
+        # 40 of one source, 31 that the kernel had completed already, and the actor's own ends
+        assert most < 40 + 31 + 40, f"{most} descriptors for {tried} connections"
+        assert during > 0
+        until(lambda: learner.serve() or len(learner.store) == sent)
+        assert [row.t for _, row in learner.store.rows()] == list(range(sent))
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_gate_shuts_for_one_source_and_opens_again(family: socket.AddressFamily) -> None:
+    """A real filter in the kernel: connections from one address, then from another."""
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    (address, *_) = free_ports()
+    port = urlsplit(address).port or 0
+    gate = Gate(host, port, per_source=2, total=50)
+    made: list[socket.socket] = []
+
+    def comes_in(source: str) -> bool:
+        sock = socket.socket(family)
+        made.append(sock)
+        sock.settimeout(0.3)
+        sock.bind((source, 0))
+        try:
+            sock.connect((host, port))
+        except TimeoutError:
+            return False
+        accepted, _ = listening.accept()
+        made.append(accepted)
+        gate.opened(accepted.fileno())
+        return True
+
+    with socket.socket(fileno=gate.descriptor()) as listening:
+        assert comes_in(host)
+        assert comes_in(host)
+        assert gate.held == 2
+        assert not comes_in(host)
+        if family == socket.AF_INET:
+            assert comes_in("127.0.0.9")
+        gate.forget()
+        assert comes_in(host)
+    for sock in made:
+        sock.close()
+    gate.close()
+
+
+def test_with_too_many_in_all_everybody_waits() -> None:
+    assert program(socket.AF_INET, None) == [(0x06, 0, 0, 0)]
+    assert program(socket.AF_INET, []) == [(0x06, 0, 0, 0xFFFFFFFF)]
