@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,6 +23,8 @@ from handrail.errors import RunFolderError, StorageError
 BUSY_MS = 2000  # [ms], how long a reader outside (a report, a backup) may hold us up
 WAL_PAGES = 2000  # [pages of 4 KiB], the write-ahead log is folded into the file at this length
 WAL_LIMIT = 64 << 20  # [B], the log's file is cut back to this after a burst
+_COPY_PAGES = 4096  # [pages], copied between two looks
+ENGINE = (3, 51, 3)  # first SQLite without the WAL-reset corruption bug
 
 
 @contextlib.contextmanager
@@ -57,6 +59,7 @@ class Database:
         schema: str,
         about: str,
         readonly: bool = False,
+        upgrades: Mapping[int, str] | None = None,
     ) -> None:
         """Open or create the file.
 
@@ -68,16 +71,18 @@ class Database:
             schema: Statements that create the tables.
             about: Hash of the task; a file with another one is refused. Empty: don't compare.
             readonly: Open an existing file without its lock, beside the process that writes it.
+            upgrades: Format number to the statements that bring a file from it to the next.
 
         Raises:
             StorageError: Not writable, in use by another process, damaged, or of another program.
             RunFolderError: Of another task or a newer format.
         """
         self.path, self.kind, self.readonly = Path(path), kind, readonly
+        _check_engine()
         _check_header(self.path, kind, application_id, version)
         if readonly and not self.path.exists():
             raise StorageError(f"{kind} {self.path} does not exist")
-        self._lock = None if readonly else _lock(self.path, kind)
+        self._lock = None if readonly else lock_file(self.path, kind)
         self._connections: list[apsw.Connection] = []
         try:
             with storage(self.path, f"opening {kind}"):
@@ -87,6 +92,7 @@ class Database:
             self._check_meta(version, about)
             with storage(self.path, f"opening {kind}"):
                 if not readonly:
+                    self._upgrade(version, upgrades or {})
                     self.writer.pragma("journal_mode", "wal")
                     self.writer.pragma("synchronous", "full")
                     self.writer.pragma("wal_autocheckpoint", WAL_PAGES)
@@ -114,9 +120,19 @@ class Database:
             self.writer.executemany("INSERT INTO meta VALUES(?, ?)", values.items())
             self.writer.pragma("user_version", version)
 
+    def _upgrade(self, version: int, upgrades: Mapping[int, str]) -> None:
+        if self.format == version:
+            return
+        with self.transaction():
+            for step in range(self.format, version):
+                self.writer.execute(upgrades[step])
+            self.writer.pragma("user_version", version)
+        self.format = version
+
     def _check_meta(self, version: int, about: str) -> None:
         with storage(self.path, f"reading {self.kind}"):
-            found = self.writer.pragma("user_version")
+            self.format: int = self.writer.pragma("user_version")
+            found = self.format
             self.meta: dict[str, str] = dict(self.select("SELECT key, value FROM meta"))
         if found > version:
             raise _newer(self.path, self.kind, found, version)
@@ -143,6 +159,64 @@ class Database:
             self._lock.close()
 
 
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database whole, beside the process that writes it, into one file without a log.
+
+    Args:
+        source: May be written meanwhile; the copy is of one moment.
+        target: Written whole or not at all.
+
+    Raises:
+        StorageError: Either can't be read or written.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with storage(source, f"copying to {target}"), contextlib.ExitStack() as stack:
+        stack.callback(lambda: temporary.unlink(missing_ok=True))
+        reader = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
+        stack.callback(reader.close)
+        reader.set_busy_timeout(BUSY_MS)
+        reader.execute("BEGIN")  # one moment, however much is written while we copy
+        reader.execute("SELECT count(*) FROM meta").fetchall()
+        writer = apsw.Connection(str(temporary))
+        stack.callback(writer.close)
+        with writer.backup("main", reader, "main") as backup:
+            while not backup.done:
+                backup.step(_COPY_PAGES)
+        writer.pragma("journal_mode", "delete")
+        writer.close()
+        settle(temporary, target)
+
+
+def settle(temporary: Path, target: Path) -> None:
+    """Rename a finished file over another one so that either is there after a power cut."""
+    for path in (temporary, None, target.parent):
+        if path is None:
+            os.replace(temporary, target)
+            continue
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a database and its log to a name that is free; return the new one.
+
+    Args:
+        path: The database; nobody may have it open.
+        why: Goes into the name, as in `store.db.damaged-1`.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
+        number += 1
+    for suffix in ("-shm", "-wal", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
 @contextlib.contextmanager
 def _transaction(connection: apsw.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
@@ -155,6 +229,15 @@ def _transaction(connection: apsw.Connection) -> Iterator[None]:
             with contextlib.suppress(apsw.Error):
                 connection.execute("ROLLBACK")
         raise
+
+
+def _check_engine() -> None:
+    found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if found < ENGINE:
+        raise StorageError(
+            f"the SQLite inside apsw is {apsw.sqlite_lib_version()}; versions before "
+            f"{'.'.join(map(str, ENGINE))} can damage a write-ahead log: install a newer apsw"
+        )
 
 
 def _check_header(path: Path, kind: str, application_id: int, version: int) -> None:
@@ -186,7 +269,12 @@ def _newer(path: Path, kind: str, found: int, version: int) -> RunFolderError:
     )
 
 
-def _lock(path: Path, kind: str) -> IO[bytes]:
+def lock_file(path: Path, kind: str) -> IO[bytes]:
+    """Return the lock of a database; closing it frees it, and so does the end of the process.
+
+    Raises:
+        StorageError: Another process has it.
+    """
     lock = path.with_name(path.name + ".lock")
     try:
         file = lock.open("ab")
