@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -47,17 +47,22 @@ def repair(path: Path, spec: EnvSpec) -> Salvage:
             rows, faults = _salvage(old.reader, old.meta, old.format, path, temporary, spec)
         finally:
             old.close()
+        if faults and not rows:
+            _remove(temporary)
+            raise StorageError(
+                f"store {path} can't be repaired: none of its {len(faults)} rows can be read; put a "
+                "backup in its place by `handrail data restore`"
+            )
         aside = set_aside(path, "damaged")
         settle(temporary, path)
-    temporary.with_name(temporary.name + ".lock").unlink(missing_ok=True)
+    _remove(temporary)
     return Salvage(rows, len(faults), aside, faults)
 
 
 def _salvage(
     old: apsw.Connection, meta: dict[str, str], format_: int, path: Path, new: Path, spec: EnvSpec
 ) -> tuple[int, list[str]]:
-    for suffix in ("", "-wal", "-shm", ".lock"):
-        new.with_name(new.name + suffix).unlink(missing_ok=True)
+    _remove(new)
     try:
         sessions = old.execute("SELECT number, uuid, actor FROM sessions").fetchall()
     except apsw.Error as error:
@@ -103,10 +108,15 @@ def _salvage(
     return count, faults
 
 
-def _readable(old: apsw.Connection, table: str, format_: int) -> list[tuple[object, ...]]:
+def _readable(old: apsw.Connection, table: str, format_: int) -> list[Any]:
     if format_ < 2:
         return []
     try:
         return old.execute(f"SELECT * FROM {table}").fetchall()
     except apsw.Error:
         return []
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -42,15 +42,21 @@ def scan(connection: apsw.Connection, spec: EnvSpec, path: Path) -> Iterator[Sca
         first += _STRETCH
 
 
+def _all(
+    connection: apsw.Connection, query: str, values: tuple[int, ...] = ()
+) -> list[tuple[Any, ...]]:
+    return cast("list[tuple[Any, ...]]", connection.execute(query, values).fetchall())
+
+
 def _last(connection: apsw.Connection, path: Path) -> int:
     try:
-        ((last,),) = connection.execute("SELECT max(cursor) FROM rows").fetchall()
+        ((last,),) = _all(connection, "SELECT max(cursor) FROM rows")
         return last or 0
     except apsw.CorruptError:
         # The last page can't be read: counts say how many rows there were, pruned ones apart.
         with storage(path, "reading store"):
-            ((count,),) = connection.execute("SELECT total(rows) FROM counts").fetchall()
-            found = connection.execute("SELECT value FROM meta WHERE key = 'cursor'").fetchall()
+            ((count,),) = _all(connection, "SELECT total(rows) FROM counts")
+            found = _all(connection, "SELECT value FROM meta WHERE key = 'cursor'")
         return int(count) + sum(int(value) for (value,) in found)
 
 
@@ -59,11 +65,12 @@ def _stretch(
 ) -> Iterator[Scanned]:
     """Yield the rows of a stretch; where it can't be read, those of each half of it."""
     try:
-        rows = connection.execute(
+        rows = _all(
+            connection,
             "SELECT cursor, session, seq, source, blob FROM rows WHERE cursor BETWEEN ? AND ? "
             "ORDER BY cursor",
             (first, last),
-        ).fetchall()
+        )
     except (apsw.CorruptError, apsw.IOError) as error:
         if first == last:
             yield Scanned(first, 0, 0, -1, b"", None, f"row {first} can't be read: {error}")

@@ -56,7 +56,7 @@ def verify(path: Path, spec: EnvSpec) -> Verdict:
                 faults.append(f"row {row.cursor} is listed as of source {row.source}, is {source}")
         try:
             pruned = _continuity(connection, database.format, seqs, faults)
-            counted = dict(connection.execute("SELECT source, rows FROM counts").fetchall())
+            counted = dict(database.select("SELECT source, rows FROM counts"))
             if {k: v for k, v in counted.items() if v} != dict(found):
                 faults.append(f"the counts by source say {counted}, the rows are {dict(found)}")
         except apsw.Error as error:
