@@ -106,7 +106,12 @@ class Database:
         flags = apsw.SQLITE_OPEN_READONLY
         if not self.readonly:
             flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        connection = apsw.Connection(str(self.path), flags=flags)
+        name = str(self.path)
+        if self.readonly and not os.access(self.path.parent, os.W_OK) and not _has_log(self.path):
+            # SQLite can't make its shared memory on a read-only disk; nobody can write there either
+            flags |= apsw.SQLITE_OPEN_URI
+            name = f"{self.path.absolute().as_uri()}?immutable=1"
+        connection = apsw.Connection(name, flags=flags)
         self._connections.append(connection)
         connection.set_busy_timeout(BUSY_MS)
         return connection
@@ -157,6 +162,10 @@ class Database:
                 connection.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def _has_log(path: Path) -> bool:
+    return path.with_name(path.name + "-wal").exists()
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 import uuid
@@ -40,6 +41,7 @@ CREATE TABLE rows(id INTEGER PRIMARY KEY, blob BLOB NOT NULL);
 """
 _UPGRADES = {1: "ALTER TABLE sessions ADD COLUMN acked INTEGER NOT NULL DEFAULT 0"}
 RETAIN_BYTES = 1 << 30  # [B], acknowledged rows that are kept, newest first
+RESERVE_BYTES = 16 << 20  # [B], beside a spool that retains more; given back when the disk is full
 RETAIN_SESSIONS = 256  # [-], dead sessions whose acknowledged rows are kept, newest first
 _SHIFT = 40  # a row's id is session number << 40 | seq: one integer orders rows as they were made
 _SEQ = (1 << _SHIFT) - 1
@@ -109,6 +111,9 @@ class Spool:
         except BaseException:
             self._db.close()
             raise
+        self._reserve = self.path.with_name(self.path.name + ".reserve")
+        if retain_bytes > RESERVE_BYTES:
+            self._set_up_reserve()
         self._thread = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._thread.start()
 
@@ -427,10 +432,19 @@ class Spool:
                 values = (("store", self._store[0]), ("store_epoch", str(self._store[1])))
                 db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values)
 
+    def _set_up_reserve(self) -> None:
+        with contextlib.suppress(OSError), self._reserve.open("ab") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            except OSError:
+                self._reserve.unlink(missing_ok=True)  # there is no room even for it
+
     def _make_room(self) -> bool:
         """Give up all acknowledged rows, as the disk took no more; return whether it helped."""
         if not self._retained.bytes:
             return False
+        # Deleting takes space at first, for the log.
+        self._reserve.unlink(missing_ok=True)
         with contextlib.suppress(apsw.Error):
             self._db.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         surplus = self._surplus(0)

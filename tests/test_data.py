@@ -168,8 +168,7 @@ def test_repair_saves_what_a_destroyed_page_leaves(run: Run, page: int) -> None:
     assert verify(run.store, SPEC).faults
     try:
         done = repair(run.store, SPEC)
-    except StorageError as error:
-        assert "backup" in str(error) or "damaged" in str(error)
+    except StorageError:
         assert page in (2, 4)  # a root page: the rest can't be found without it
         assert run.store.read_bytes() == data
         return

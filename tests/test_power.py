@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 from power import Operation, PowerLog, after_cut
+from test_store import make_row
 
 from handrail.codec import decode_row, encode_row
 from handrail.database import Database
@@ -24,7 +25,6 @@ from handrail.transport import StreamReceiver, StreamSender
 from handrail.wire import Hello
 from learner.data.verify import verify
 from learner.store import Incoming, Store
-from test_store import make_row
 
 SPEC = EnvSpec("toy", "0123", 10.0, 50, slices_of(pose=7, wrench=6), 4)
 CUTS = int(os.environ.get("HANDRAIL_CUTS", "200"))

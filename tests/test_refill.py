@@ -40,7 +40,7 @@ def learner(store: Path, endpoint: str) -> None:
 
 
 @contextlib.contextmanager
-def process(store: Path, endpoint: str):  # noqa: ANN201
+def process(store: Path, endpoint: str):
     """A learner in a process of its own; SIGKILLed at the end."""
     command = [sys.executable, "-W", "error", __file__, str(store), endpoint]
     child = subprocess.Popen(command)
@@ -169,32 +169,32 @@ def test_a_second_actor_of_the_same_name_is_kept_out_and_both_sides_say_so(
     with (
         Store(tmp_path / "store.db", SPEC) as store,
         StreamReceiver(endpoint, store, SPEC) as receiver,
+        Actor(tmp_path, endpoint) as first,
     ):
-        with Actor(tmp_path, endpoint) as first:
-            first.send(0)
-            while len(store) < 5:
+        first.send(0)
+        while len(store) < 5:
+            receiver.poll(0.05)
+        with Actor(tmp_path / "other", endpoint) as second:
+            second.send(1)
+            deadline = time.monotonic() + 20
+            failed = ""
+            while not failed and time.monotonic() < deadline:
                 receiver.poll(0.05)
-            with Actor(tmp_path / "other", endpoint) as second:
-                second.send(1)
-                deadline = time.monotonic() + 20
-                failed = ""
-                while not failed and time.monotonic() < deadline:
-                    receiver.poll(0.05)
-                    try:
-                        second.sender.check()
-                    except ProtocolMismatch as error:
-                        failed = str(error)
-                assert "an actor named 'arm' is connected already" in failed
-                assert second.spool.session in failed
-                assert len(store) == 5
-                first.send(2)
-                while len(store) < 10:
-                    receiver.poll(0.05)
-                first.sender.check()
-                first.sender.close()  # it goes: the other one is served
-                while len(store) < 15:
-                    receiver.poll(0.05)
-                second.sender.check()
+                try:
+                    second.sender.check()
+                except ProtocolMismatch as error:
+                    failed = str(error)
+            assert "an actor named 'arm' is connected already" in failed
+            assert second.spool.session in failed
+            assert len(store) == 5
+            first.send(2)
+            while len(store) < 10:
+                receiver.poll(0.05)
+            first.sender.check()
+            first.sender.close()  # it goes: the other one is served
+            while len(store) < 15:
+                receiver.poll(0.05)
+            second.sender.check()
     said = [r.message for r in caplog.records if "refused a second actor" in r.message]
     assert len(said) == 1
     assert any("refuses us" in r.message for r in caplog.records)

@@ -50,8 +50,8 @@ def repair(path: Path, spec: EnvSpec) -> Salvage:
         if faults and not rows:
             _remove(temporary)
             raise StorageError(
-                f"store {path} can't be repaired: none of its {len(faults)} rows can be read; put a "
-                "backup in its place by `handrail data restore`"
+                f"store {path} can't be repaired: none of its {len(faults)} rows can be read; put "
+                "a backup in its place by `handrail data restore`"
             )
         aside = set_aside(path, "damaged")
         settle(temporary, path)
