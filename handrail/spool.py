@@ -447,6 +447,8 @@ class Spool:
         self._reserve.unlink(missing_ok=True)
         with contextlib.suppress(apsw.Error):
             self._db.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # Free pages stay in the file, for rows to come: with half as much retained they suffice.
+        self._retained.limit = self._retained.bytes // 2
         surplus = self._surplus(0)
         try:
             with storage(self.path, "writing spool"):
