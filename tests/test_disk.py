@@ -39,7 +39,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_takes_what_the_spool_retains_first(small: Path) -> None:
     """Rows that the learner has are let go of, and acting goes on."""
-    blob = os.urandom(100_000)
+    blob, last = os.urandom(100_000), 0
     with Spool(small / "spool.db") as spool:
         for _ in range(150):
             for _ in range(10):

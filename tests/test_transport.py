@@ -156,7 +156,7 @@ def test_nothing_is_acknowledged_before_the_store_has_it(tmp_path: Path, endpoin
 
         class Refusing:
             uuid, epoch = store.uuid, store.epoch
-            open_session, high = store.open_session, store.high
+            open_session, high, absent = store.open_session, store.high, store.absent
 
             def put(self, rows: object) -> list[object]:
                 raise StorageError("disk full")
