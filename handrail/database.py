@@ -258,8 +258,8 @@ def _check_header(path: Path, kind: str, application_id: int, version: int) -> N
         return
     except OSError as error:
         raise StorageError(f"can't open {kind} {path}: {error}") from None
-    if not header:
-        return
+    if not header.strip(b"\0") and (not header or path.with_name(path.name + "-journal").exists()):
+        return  # empty, or the power was cut while it was created: the journal undoes that
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise StorageError(f"{path} is not a {kind} of Handrail (not a SQLite file)")
     found_version, found_id = struct.unpack(">I4xI", header[60:72])
