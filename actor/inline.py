@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actor.session import Progress, progress_of
+from handrail.label import Label, Verdict
 from handrail.metrics import Metrics
 from handrail.transition import Transition
 from learner.acting import Policy
@@ -48,6 +49,15 @@ class InlineLink:
             self._unstored.append(row)
             if row.end or len(self._unstored) >= STORE_ROWS:
                 self.flush()
+
+    def label(self, episode: int, verdict: Verdict, worth: float = 1.0) -> None:
+        """Say of an episode after the fact what it came to; arguments as of `Uplink.label`."""
+        label = Label(ACTOR, episode, verdict, worth)
+        self.flush()
+        self._trainer.label(label, self._ledger.number(ACTOR))
+        self._ledger.label(label)
+        if self._store is not None:
+            self._store.put_label(ACTOR, label)
 
     def flush(self) -> None:
         """Store what is not stored yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import numpy as np
 from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
 from handrail.codec import encode_row, row_bytes
+from handrail.disk import DiskWatch
 from handrail.errors import LinkTimeout
+from handrail.label import Label, Verdict, encode_label
 from handrail.link import Link, LinkConfig, open_link
 from handrail.runs import Run
 from handrail.spec import EnvSpec
@@ -24,6 +27,8 @@ from handrail.transport import RequestClient, StreamSender, Subscriber
 from handrail.wire import Hello
 from learner.acting import Policy
 from learner.risk.publish import TOPIC
+
+log = logging.getLogger("actor")
 
 PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
 
@@ -55,6 +60,7 @@ class Uplink:
             link: Addresses and keys; None for the run's own local sockets.
         """
         self._spec = spec
+        self._actor = actor_id
         self._stop = stop
         self._max_lead = max_lead
         link = link or open_link(run, LinkConfig(), listens=False)
@@ -72,6 +78,7 @@ class Uplink:
         self._requests = RequestClient(link.request, keys=link.keys, learner=link.learner)
         self._journal = Journal(run.folder / "journal.txt") if journal else None
         self._critics = CriticRelay(load_critic) if load_critic else None
+        self._disk = DiskWatch(run.folder)
         self._trained = 0
         self._base: tuple[dict[str, Any], Any] | None = None
         self._newest: tuple[dict[str, Any], Any] | None = None
@@ -88,6 +95,21 @@ class Uplink:
         self._spool.append(blob)
         self._spool.flush(10.0)
         self._journal.write("durable", digest)
+
+    def label(self, episode: int, verdict: Verdict, worth: float = 1.0) -> None:
+        """Say of an episode after the fact that it succeeded, failed, or is not to be trained on.
+
+        The label takes the way of the rows: it is durable here, then in the learner's store.
+
+        Args:
+            episode: Its number within this actor's run.
+            verdict: What is said.
+            worth: Reward that a success has and a failure hasn't.
+
+        Raises:
+            StorageError: The spool can't take it.
+        """
+        self._spool.append(encode_label(Label(self._actor, episode, verdict, worth)))
 
     def progress(self) -> Progress:
         """Return what the learner holds once everything spooled has arrived.
@@ -153,7 +175,15 @@ class Uplink:
         """Return depth of the spool and state of the connection."""
         status = self._sender.status()
         critic = {} if self._critics is None else self._critics.status()
-        return {"spool_depth": status.depth, "connected": status.connected, **critic}
+        disk, alarm = self._disk.look()
+        if alarm:
+            log.warning("%s", alarm)
+        return {
+            "spool_depth": status.depth,
+            "connected": status.connected,
+            "disk_hours": disk.hours,
+            **critic,
+        }
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Make everything durable, give the learner a moment to take it, and let go."""

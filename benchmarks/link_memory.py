@@ -14,6 +14,7 @@ class MemorySpool:
     """A spool without a disk: what the sender needs of `Spool`."""
 
     error = None
+    served = ("", 0)
 
     def __init__(self) -> None:
         self.session = str(uuid.uuid4())
@@ -69,6 +70,13 @@ class MemorySpool:
         """Bytes of the rows held [B]."""
         return self.depth * len(self._rows[0].blob) if self._rows else 0
 
+    def rewind(self, session: str, seq: int) -> int:
+        """Return how many rows are due again: none, they are gone once acknowledged."""
+        return 0
+
+    def serve(self, store: str, epoch: int) -> None:
+        """Forget which store rows go to."""
+
     def on_durable(self, call: Callable[[], None] | None) -> None:
         """Have `call` run after each row."""
         self._wake = call
@@ -96,6 +104,10 @@ class MemoryStore:
     def high(self, session: str) -> int:
         """Return the newest row of a session."""
         return self._high[session]
+
+    def absent(self, session: str, first: int, last: int) -> int:
+        """Return how many of those rows are not there."""
+        return max(0, last - max(self._high[session], first - 1))
 
     def put(self, rows: Sequence[Any]) -> Sequence[Any]:
         """Count rows; nobody asks for them."""

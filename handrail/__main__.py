@@ -35,6 +35,10 @@ COMMANDS = {
     "recorder": Command(
         "robot_env.recorder.commands", "the flight recorder: dump, plot, replay, ls"
     ),
+    "data": Command(
+        "actor.commands.data",
+        "a run's rows: ls, verify, repair, prune, export, backup, label, …",
+    ),
     "keys": Command("handrail.keys.commands", "this host's keys, and which hosts it lets in"),
     "doctor": Command("handrail.doctor", "say what works here, and what to do where it doesn't"),
     "host": Command("robot_env.__main__", "the robot's control process"),
@@ -42,7 +46,7 @@ COMMANDS = {
     "learner": Command("learner.__main__", "the learner's process"),
 }
 GROUPS = {
-    "work": ("train", "record", "bc", "eval", "report", "risk", "recorder"),
+    "work": ("train", "record", "bc", "eval", "report", "risk", "recorder", "data"),
     "this machine": ("doctor", "keys"),
     "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
 }

@@ -212,6 +212,19 @@ def row_bytes(spec: EnvSpec) -> int:
     return _BODY + 4 * (spec.state + 4 * spec.action) + images
 
 
+HEAD_BYTES = _BODY  # [B], of a row before its arrays
+
+
+def read_head(blob: Buffer) -> tuple[int, int, int, float, bool, bool, bool]:
+    """Return what a row's header says, unchecked, for listings that don't read the whole row.
+
+    Returns:
+        Episode, t, source, reward, success, intervened, end.
+    """
+    _, flags, source, _, _, _, episode, t, _, _, reward = _ROW.unpack_from(blob, DIGEST_BYTES)
+    return episode, t, source, reward, bool(flags & 8), bool(flags & 16), bool(flags & 32)
+
+
 def row_digest(blob: Buffer) -> bytes:
     """Return the checksum that a row carries, 32 bytes: its name in journals and messages."""
     return bytes(blob[:DIGEST_BYTES])

@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,6 +24,8 @@ BUSY_MS = 2000  # [ms], how long a reader outside (a report, a backup) may hold 
 WAL_BYTES = 8 << 20  # [B], the write-ahead log is folded into the file at this length
 LONG_ROW = 1 << 16  # [B], rows of this size are in larger pages
 WAL_LIMIT = 64 << 20  # [B], the log's file is cut back to this after a burst
+_COPY_PAGES = 4096  # [pages], copied between two looks
+ENGINE = (3, 51, 3)  # first SQLite without the WAL-reset corruption bug
 
 
 @contextlib.contextmanager
@@ -66,6 +68,7 @@ class Database:
         schema: str,
         about: str,
         readonly: bool = False,
+        upgrades: Mapping[int, str] | None = None,
         *,
         page: int = 1 << 12,
     ) -> None:
@@ -79,6 +82,7 @@ class Database:
             schema: Statements that create the tables.
             about: Hash of the task; a file with another one is refused. Empty: don't compare.
             readonly: Open an existing file without its lock, beside the process that writes it.
+            upgrades: Format number to the statements that bring a file from it to the next.
             page: Size of a new file's pages, see `page_bytes` [B].
 
         Raises:
@@ -86,10 +90,11 @@ class Database:
             RunFolderError: Of another task or a newer format.
         """
         self.path, self.kind, self.readonly = Path(path), kind, readonly
+        _check_engine()
         _check_header(self.path, kind, application_id, version)
         if readonly and not self.path.exists():
             raise StorageError(f"{kind} {self.path} does not exist")
-        self._lock = None if readonly else _lock(self.path, kind)
+        self._lock = None if readonly else lock_file(self.path, kind)
         self._connections: list[apsw.Connection] = []
         try:
             with storage(self.path, f"opening {kind}"):
@@ -100,6 +105,7 @@ class Database:
             self._check_meta(version, about)
             with storage(self.path, f"opening {kind}"):
                 if not readonly:
+                    self._upgrade(version, upgrades or {})
                     self.writer.pragma("journal_mode", "wal")
                     self.writer.pragma("synchronous", "full")
                     pages = WAL_BYTES // self.writer.pragma("page_size")
@@ -114,7 +120,12 @@ class Database:
         flags = apsw.SQLITE_OPEN_READONLY
         if not self.readonly:
             flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        connection = apsw.Connection(str(self.path), flags=flags)
+        name = str(self.path)
+        if self.readonly and not os.access(self.path.parent, os.W_OK) and not _has_log(self.path):
+            # SQLite can't make its shared memory on a read-only disk; nobody can write there either
+            flags |= apsw.SQLITE_OPEN_URI
+            name = f"{self.path.absolute().as_uri()}?immutable=1"
+        connection = apsw.Connection(name, flags=flags)
         self._connections.append(connection)
         connection.set_busy_timeout(BUSY_MS)
         return connection
@@ -128,9 +139,19 @@ class Database:
             self.writer.executemany("INSERT INTO meta VALUES(?, ?)", values.items())
             self.writer.pragma("user_version", version)
 
+    def _upgrade(self, version: int, upgrades: Mapping[int, str]) -> None:
+        if self.format == version:
+            return
+        with self.transaction():
+            for step in range(self.format, version):
+                self.writer.execute(upgrades[step])
+            self.writer.pragma("user_version", version)
+        self.format = version
+
     def _check_meta(self, version: int, about: str) -> None:
         with storage(self.path, f"reading {self.kind}"):
-            found = self.writer.pragma("user_version")
+            self.format: int = self.writer.pragma("user_version")
+            found = self.format
             self.meta: dict[str, str] = dict(self.select("SELECT key, value FROM meta"))
         if found > version:
             raise _newer(self.path, self.kind, found, version)
@@ -157,6 +178,68 @@ class Database:
             self._lock.close()
 
 
+def _has_log(path: Path) -> bool:
+    return path.with_name(path.name + "-wal").exists()
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database whole, beside the process that writes it, into one file without a log.
+
+    Args:
+        source: May be written meanwhile; the copy is of one moment.
+        target: Written whole or not at all.
+
+    Raises:
+        StorageError: Either can't be read or written.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with storage(source, f"copying to {target}"), contextlib.ExitStack() as stack:
+        stack.callback(lambda: temporary.unlink(missing_ok=True))
+        reader = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
+        stack.callback(reader.close)
+        reader.set_busy_timeout(BUSY_MS)
+        reader.execute("BEGIN")  # one moment, however much is written while we copy
+        reader.execute("SELECT count(*) FROM meta").fetchall()
+        writer = apsw.Connection(str(temporary))
+        stack.callback(writer.close)
+        with writer.backup("main", reader, "main") as backup:
+            while not backup.done:
+                backup.step(_COPY_PAGES)
+        writer.pragma("journal_mode", "delete")
+        writer.close()
+        settle(temporary, target)
+
+
+def settle(temporary: Path, target: Path) -> None:
+    """Rename a finished file over another one so that either is there after a power cut."""
+    for path in (temporary, None, target.parent):
+        if path is None:
+            os.replace(temporary, target)
+            continue
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a database and its log to a name that is free; return the new one.
+
+    Args:
+        path: The database; nobody may have it open.
+        why: Goes into the name, as in `store.db.damaged-1`.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
+        number += 1
+    for suffix in ("-shm", "-wal", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
 @contextlib.contextmanager
 def _transaction(connection: apsw.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
@@ -171,6 +254,15 @@ def _transaction(connection: apsw.Connection) -> Iterator[None]:
         raise
 
 
+def _check_engine() -> None:
+    found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if found < ENGINE:
+        raise StorageError(
+            f"the SQLite inside apsw is {apsw.sqlite_lib_version()}; versions before "
+            f"{'.'.join(map(str, ENGINE))} can damage a write-ahead log: install a newer apsw"
+        )
+
+
 def _check_header(path: Path, kind: str, application_id: int, version: int) -> None:
     """Refuse a foreign or newer file by its first 100 bytes, without opening it as a database."""
     try:
@@ -180,8 +272,8 @@ def _check_header(path: Path, kind: str, application_id: int, version: int) -> N
         return
     except OSError as error:
         raise StorageError(f"can't open {kind} {path}: {error}") from None
-    if not header:
-        return
+    if not header.strip(b"\0") and (not header or path.with_name(path.name + "-journal").exists()):
+        return  # empty, or the power was cut while it was created: the journal undoes that
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise StorageError(f"{path} is not a {kind} of Handrail (not a SQLite file)")
     found_version, found_id = struct.unpack(">I4xI", header[60:72])
@@ -200,7 +292,12 @@ def _newer(path: Path, kind: str, found: int, version: int) -> RunFolderError:
     )
 
 
-def _lock(path: Path, kind: str) -> IO[bytes]:
+def lock_file(path: Path, kind: str) -> IO[bytes]:
+    """Return the lock of a database; closing it frees it, and so does the end of the process.
+
+    Raises:
+        StorageError: Another process has it.
+    """
     lock = path.with_name(path.name + ".lock")
     try:
         file = lock.open("ab")

@@ -11,18 +11,18 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import zmq
 
-from handrail.codec import Buffer, decode_row, row_bytes
+from handrail.codec import Buffer, row_bytes
 from handrail.endpoint import new_socket
 from handrail.errors import ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door
 from handrail.keys.host import HostKeys
+from handrail.label import Record, decode_record, sizes_fit
 from handrail.spec import EnvSpec
-from handrail.transition import Transition
 from handrail.wire import (
     Ack,
     Again,
@@ -36,6 +36,7 @@ from handrail.wire import (
     disagreement,
     dump,
     load,
+    superseded,
 )
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ _POLL_ROWS = 16384  # [rows], stored in one transaction at most, about
 _POLL_BYTES = 64 << 20  # [B], stored in one transaction at most, about
 
 
+Staged: TypeAlias = "tuple[str, int, Buffer, Record]"  # session, seq, blob, what it holds
+
+
 class RowStore(Protocol):
     """What the receiver needs of a store; `learner.store.Store` is one."""
 
@@ -61,7 +65,11 @@ class RowStore(Protocol):
         ...
 
     def high(self, session: str) -> int:
-        """Return the highest durable sequence number of a session, 0 if none."""
+        """Return the sequence number up to which a session is durable, 0 if none is."""
+        ...
+
+    def absent(self, session: str, first: int, last: int) -> int:
+        """Return how many of a session's rows from `first` to `last` are not there."""
         ...
 
     def put(self, rows: Sequence[Any]) -> Sequence[Any]:
@@ -102,11 +110,15 @@ class StreamReceiver:
         self.missing = 0  # [rows], that an actor was told were stored and this store doesn't have
         self._store = store
         self._peers: dict[bytes, _Peer] = {}
+        self._fenced: set[str] = set()  # sessions of second actors that were refused
         self._row_bytes = row_bytes(spec)
         self._context = zmq.Context()
         self._sock = new_socket(
             self._context, zmq.ROUTER, max(_MAX_FRAME, 2 * self._row_bytes), _QUEUE
         )
+        self._sock.router_mandatory = True  # says who is gone, instead of dropping in silence
+        self._sock.set(zmq.HEARTBEAT_IVL, 1000)  # so that a host that vanished is seen to be gone
+        self._sock.set(zmq.HEARTBEAT_TIMEOUT, 5000)
         self._budgets = (Budgets(_MESSAGES), Budgets(_BYTES))
         try:
             self._door = Door(self._sock, endpoint, keys)
@@ -119,8 +131,8 @@ class StreamReceiver:
         """Name of each actor, and when it was last heard (`time.monotonic`) [s]."""
         return {peer.actor: peer.heard for peer in self._peers.values()}
 
-    def poll(self, timeout_s: float = 0.0) -> list[tuple[int, Transition]]:
-        """Store what has arrived, acknowledge it, and return the new rows.
+    def poll(self, timeout_s: float = 0.0) -> list[tuple[int, Any]]:
+        """Store what has arrived, acknowledge it, and return the new rows and labels.
 
         Args:
             timeout_s: How long to wait for something to arrive [s].
@@ -139,7 +151,7 @@ class StreamReceiver:
         if not self._sock.poll(int(1e3 * timeout_s)):
             return []
         self._door.refresh()  # after the wait: what a revoked host sent meanwhile is not taken
-        staged: list[tuple[str, int, Buffer, Transition]] = []
+        staged: list[Staged] = []
         high: dict[str, int] = {}
         answers: dict[tuple[bytes, str], int] = {}
         size = 0
@@ -185,7 +197,7 @@ class StreamReceiver:
         self,
         identity: bytes,
         frames: list[memoryview],
-        staged: list[tuple[str, int, Buffer, Transition]],
+        staged: list[Staged],
         high: dict[str, int],
         answers: dict[tuple[bytes, str], int],
     ) -> None:
@@ -215,10 +227,21 @@ class StreamReceiver:
 
     def _welcome(self, identity: bytes, hello: Hello) -> None:
         reason = disagreement(hello, self.spec)
+        reason = reason or superseded(hello, self._store.uuid, self._store.epoch)
         if len(hello.held) > _MAX_HELD:
             reason = f"{len(hello.held)} sessions in one spool, at most {_MAX_HELD} are taken"
         if reason:
             raise ProtocolMismatch(reason)
+        double = self._double(identity, hello)
+        if double:
+            if hello.session not in self._fenced:
+                if len(self._fenced) >= _MAX_PEERS:
+                    self._fenced.clear()
+                self._fenced.add(hello.session)
+                log.error("refused a second actor: %s", double)
+            self._send(identity, Refuse(hello.attempt, double, fenced=True))
+            return
+        self._fenced.discard(hello.session)
         self._store.open_session(hello.session, hello.actor)
         high = {session: self._store.open_session(session, hello.actor) for session in hello.held}
         while len(self._peers) >= _MAX_PEERS:
@@ -228,13 +251,27 @@ class StreamReceiver:
         )
         self._send(identity, Welcome(hello.attempt, self._store.uuid, self._store.epoch, high))
 
+    def _double(self, identity: bytes, hello: Hello) -> str:
+        """Return why an actor is a second one of its name, "" if it is the only one."""
+        for known, peer in list(self._peers.items()):
+            if peer.actor != hello.actor or known == identity:
+                continue
+            if peer.session != hello.session and self._send(known, Pong(peer.attempt)):
+                return (
+                    f"an actor named {hello.actor!r} is connected already (session {peer.session}, "
+                    f"heard {time.monotonic() - peer.heard:.1f} s ago), this one is session "
+                    f"{hello.session}: stop one of them, or give it another name"
+                )
+            del self._peers[known]  # gone, or the same actor on a new connection
+        return ""
+
     def _stage(
         self,
         identity: bytes,
         peer: _Peer,
         head: Rows,
         body: list[memoryview],
-        staged: list[tuple[str, int, Buffer, Transition]],
+        staged: list[Staged],
         high: dict[str, int],
         answers: dict[tuple[bytes, str], int],
     ) -> None:
@@ -248,35 +285,36 @@ class StreamReceiver:
             raise ProtocolMismatch(f"rows of session {session!r}, which the hello did not name")
         if not count or head.first < head.lowest or head.lowest < 1:
             raise ProtocolMismatch(f"rows from {head.first}, lowest {head.lowest}, count {count}")
-        size, total = self._row_bytes, sum(map(len, body))
-        whole = all(len(frame) % size == 0 for frame in body)
-        if not whole or total != count * size or any(said != size for said in head.sizes):
+        blobs = _cut(body, head.sizes) if sizes_fit(head.sizes, self._row_bytes) else None
+        if blobs is None:
             raise ProtocolMismatch(
-                f"rows of this spec have {size} B each; a batch of {count} has {total} B in "
-                f"{len(body)} frames and says {sorted(set(head.sizes))[:3]}"
+                f"rows of this spec have {self._row_bytes} B each; a batch of {count} has frames "
+                f"of {[len(frame) for frame in body][:3]} B and says {sorted(set(head.sizes))[:3]}"
             )
         known = high.get(session, self._store.high(session))
         due = max(known + 1, head.lowest)
         if head.first > due:
             self._send(identity, Again(head.attempt))
             return
-        rows: list[tuple[str, int, Buffer, Transition]] = []
-        blobs = (frame[at : at + size] for frame in body for at in range(0, len(frame), size))
+        rows: list[Staged] = []
         for seq, blob in enumerate(blobs, head.first):
             if seq < due:
                 continue
             try:
-                rows.append((session, seq, blob, decode_row(blob, self.spec)))
+                rows.append((session, seq, blob, decode_record(blob, self.spec)))
             except ProtocolMismatch as error:
                 raise ProtocolMismatch(
                     f"row {seq} of actor {peer.actor!r}, session {session}: {error}"
                 ) from None
         if rows:
             if due > known + 1:
-                self.missing += due - known - 1
+                absent = self._store.absent(session, known + 1, due - 1)
+                self.missing += absent
                 log.warning(
-                    "rows %d to %d of actor %r, session %s, were acknowledged earlier but are not "
-                    "in this store: it is older than the actor's spool",
+                    "%d of the rows %d to %d of actor %r, session %s, are lost: they were "
+                    "acknowledged by a newer store than this one, and the actor's spool does not "
+                    "retain them any more",
+                    absent,
                     known + 1,
                     due - 1,
                     peer.actor,
@@ -286,6 +324,26 @@ class StreamReceiver:
             high[session] = rows[-1][1]
         answers[identity, session] = head.attempt
 
-    def _send(self, identity: bytes, message: Message) -> None:
-        # A ROUTER drops what it can't deliver; it never waits for a slow or vanished peer.
-        self._sock.send_multipart([identity, dump(message)], zmq.NOBLOCK)
+    def _send(self, identity: bytes, message: Message) -> bool:
+        """Send, or drop what can't be delivered; return whether the peer is still connected."""
+        try:
+            self._sock.send_multipart([identity, dump(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            return error.errno == zmq.EAGAIN
+        return True
+
+
+def _cut(frames: list[memoryview], sizes: list[int]) -> list[memoryview] | None:
+    """Return the records that frames hold one behind the other, None where sizes don't fit them."""
+    records, left = [], iter(sizes)
+    for frame in frames:
+        at = 0
+        while at < len(frame):
+            size = next(left, 0)
+            if not 0 < size <= len(frame) - at:
+                return None
+            records.append(frame[at : at + size])
+            at += size
+    return records if next(left, None) is None else None

@@ -49,6 +49,11 @@ class Run:
         return self.folder / "spool.db"
 
     @property
+    def labels(self) -> Path:
+        """Labels that were given while the learner didn't answer; it takes them when it starts."""
+        return self.folder / "labels.db"
+
+    @property
     def store(self) -> Path:
         """The learner's durable store of every row."""
         return self.folder / "store.db"

@@ -1,14 +1,21 @@
 """A durable log of rows between the actor and the learner.
 
 `append` takes a row and returns at once; a writer thread commits what has gathered since its last
-commit (group commit), so a slow disk costs latency of durability, never of the control loop. A row
-leaves the file only after the learner's durable store has acknowledged it. Each process that opens
-the file is a *session* with a UUID of its own and rows numbered 1, 2, 3 …; a restarted actor finds
-the rows that its dead predecessor didn't deliver and delivers them under the old session's name.
+commit (group commit), so a slow disk costs latency of durability, never of the control loop. Each
+process that opens the file is a *session* with a UUID of its own and rows numbered 1, 2, 3 …; a
+restarted actor finds the rows that its dead predecessor didn't deliver and delivers them under the
+old session's name.
+
+A row that the learner's durable store has acknowledged is kept for as long as the newest
+`retain_bytes` of such rows last. A learner that comes back with an older store says so in its
+welcome, and `rewind` makes the rows due again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import threading
 import time
 import uuid
@@ -17,24 +24,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import apsw
+
 from handrail.database import Database, page_bytes, storage
 from handrail.errors import StorageError
+from handrail.retention import Chunk, Retained, kept_ranges
+
+log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x48525350  # "HRSP"
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
-CREATE TABLE sessions(number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE, actor TEXT);
+CREATE TABLE sessions(number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE, actor TEXT,
+                      acked INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE rows(id INTEGER PRIMARY KEY, blob BLOB NOT NULL);
 """
+_UPGRADES = {1: "ALTER TABLE sessions ADD COLUMN acked INTEGER NOT NULL DEFAULT 0"}
+RETAIN_BYTES = 1 << 30  # [B], acknowledged rows that are kept, newest first
+RESERVE_BYTES = 16 << 20  # [B], beside a spool that retains more; given back when the disk is full
+RETAIN_SESSIONS = 256  # [-], dead sessions whose acknowledged rows are kept, newest first
 _SHIFT = 40  # a row's id is session number << 40 | seq: one integer orders rows as they were made
 _SEQ = (1 << _SHIFT) - 1
 _COMMIT_ROWS = 8192  # [-], rows in one commit at most
-_FORGET_S = 0.2  # [s], acknowledged rows are deleted at most this often when nothing is appended
+_FORGET_S = 0.2  # [s], acknowledgements are written at most this often when nothing is appended
 _RETRY_S = 0.5  # [s], pause after a failed commit
 
 
 class SpoolRow(NamedTuple):
-    """One durable row that has not been acknowledged."""
+    """One durable row that is due."""
 
     id: int  # increases in the order in which rows were made
     session: str  # UUID of the process that made it
@@ -43,7 +60,7 @@ class SpoolRow(NamedTuple):
 
 
 class Spool:
-    """Rows on disk until they are acknowledged; one process at a time owns the file."""
+    """Rows on disk until they are acknowledged and then some; one process owns the file."""
 
     def __init__(
         self,
@@ -52,6 +69,7 @@ class Spool:
         actor: str = "actor-0",
         task_hash: str = "",
         max_pending_bytes: int = 256 << 20,
+        retain_bytes: int = RETAIN_BYTES,
         row: int = 0,
     ) -> None:
         """Open or create the spool and begin a new session.
@@ -62,6 +80,8 @@ class Spool:
             task_hash: Hash of the task; a spool of another task is refused.
             max_pending_bytes: Rows held in memory while the disk is slow [B]; beyond it `append`
                 raises.
+            retain_bytes: Acknowledged rows that are kept, the newest, to refill a learner that
+                comes back with an older store [B]. A full disk takes them first.
             row: Size of a row, as far as it is known; a new file is laid out for it [B].
 
         Raises:
@@ -70,11 +90,19 @@ class Spool:
         """
         self.path, page = Path(path), page_bytes(row)
         self._db = Database(
-            self.path, "spool", _APPLICATION_ID, _VERSION, _SCHEMA, task_hash, page=page
+            self.path,
+            "spool",
+            _APPLICATION_ID,
+            _VERSION,
+            _SCHEMA,
+            task_hash,
+            upgrades=_UPGRADES,
+            page=page,
         )
         self.uuid, self.epoch = self._db.meta["uuid"], int(self._db.meta["epoch"])
         self.actor = actor
         self.session = str(uuid.uuid4())
+        self._store = (self._db.meta.get("store", ""), int(self._db.meta.get("store_epoch", "0")))
         self._max_pending = max_pending_bytes
         self._changed = threading.Condition()
         self._pending: deque[tuple[int, bytes]] = deque()
@@ -83,7 +111,8 @@ class Spool:
         self._error: StorageError | None = None
         self._closing = False
         self._durable = 0
-        self._unforgotten: dict[int, int] = {}  # session number -> acknowledged seq to delete
+        self._acked: dict[int, int] = {}  # session number -> acknowledged seq to write down
+        self._retained = Retained(retain_bytes)
         self._on_durable: Callable[[], None] | None = None
         try:
             with storage(self.path, "opening spool"):
@@ -91,29 +120,44 @@ class Spool:
         except BaseException:
             self._db.close()
             raise
+        self._reserve = self.path.with_name(self.path.name + ".reserve")
+        if retain_bytes > RESERVE_BYTES:
+            self._set_up_reserve()
         self._thread = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._thread.start()
 
     def _begin(self) -> None:
-        db = self._db.writer
+        db, select = self._db.writer, self._db.select
         with self._db.transaction():
-            db.execute(
-                "DELETE FROM sessions WHERE NOT EXISTS (SELECT 1 FROM rows WHERE "
-                "id > (number << ?) AND id < ((number + 1) << ?))",
-                (_SHIFT, _SHIFT),
+            kept = select(
+                "SELECT number, acked, (SELECT max(id) FROM rows WHERE id > (number << ?1) "
+                "AND id < ((number + 1) << ?1)) FROM sessions ORDER BY number",
+                (_SHIFT,),
             )
+            done = [n for n, acked, last in kept if last is None or last & _SEQ <= acked]
+            old = set(done[:-RETAIN_SESSIONS]) | {n for n, _, last in kept if last is None}
+            for number in old:
+                bounds = (number << _SHIFT, (number + 1) << _SHIFT)
+                db.execute("DELETE FROM rows WHERE id > ? AND id < ?", bounds)
+                db.execute("DELETE FROM sessions WHERE number = ?", (number,))
             db.execute("INSERT INTO sessions(uuid, actor) VALUES(?, ?)", (self.session, self.actor))
-        self._names = dict(self._db.select("SELECT number, uuid FROM sessions"))
+        known = select("SELECT number, uuid, acked FROM sessions ORDER BY number")
+        self._names = {number: name for number, name, _ in known}
         self._numbers = {name: number for number, name in self._names.items()}
         self._number = self._numbers[self.session]
-        self._span: dict[int, list[int]] = {}  # session number -> [first seq held, next seq]
-        for number in sorted(self._names):
-            ((low, high, size),) = self._db.select(
+        self._span: dict[int, list[int]] = {}  # session number -> [first seq due, next seq]
+        self._kept: dict[int, int] = {}  # session number -> first seq in the file
+        for number, _, acked in known:
+            ((low, high, size),) = select(
                 "SELECT min(id), max(id), total(length(blob)) FROM rows WHERE id > ? AND id < ?",
                 (number << _SHIFT, (number + 1) << _SHIFT),
             )
-            self._span[number] = [(low or 1) & _SEQ, (high or 0) + 1 & _SEQ]
+            first, after = (low or 1) & _SEQ, (high or 0) + 1 & _SEQ
+            self._kept[number] = first
+            self._span[number] = [max(first, min(acked + 1, after)), after]
             self._bytes += int(size)
+            for low, high, size in kept_ranges(select, number << _SHIFT, number << _SHIFT | acked):
+                self._retained.add(number, low & _SEQ, high & _SEQ, size)
 
     def append(self, blob: bytes) -> int:
         """Take a row and return its sequence number at once; it is durable soon after.
@@ -162,7 +206,7 @@ class Spool:
         return last
 
     def read(self, after: int, max_rows: int, max_bytes: int) -> list[SpoolRow]:
-        """Return durable rows of one session in order, up to `max_bytes` but at least one.
+        """Return durable rows of one session that are due, in order, at least one if there is any.
 
         For one thread only, the sender's.
 
@@ -171,18 +215,26 @@ class Spool:
             max_rows: At most so many.
             max_bytes: At most so many bytes, unless the first row alone is longer [B].
         """
+        with self._changed:
+            for number, (due, end) in self._span.items():
+                first = max(after, number << _SHIFT | (due - 1))
+                last = number << _SHIFT | (end - 1)
+                if first < last:
+                    break
+            else:
+                return []
         rows: list[SpoolRow] = []
         size = 0
         with storage(self.path, "reading spool"):
             cursor = self._db.reader.execute(
-                "SELECT id, blob FROM rows WHERE id > ? ORDER BY id LIMIT ?", (after, max_rows)
+                "SELECT id, blob FROM rows WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (first, last, max_rows),
             )
             for row_id, blob in cast("Iterator[tuple[int, bytes]]", cursor):
                 size += len(blob)
-                session = self._names[row_id >> _SHIFT]
-                if rows and (size > max_bytes or rows[0].session != session):
+                if rows and size > max_bytes:
                     break
-                rows.append(SpoolRow(row_id, session, row_id & _SEQ, blob))
+                rows.append(SpoolRow(row_id, self._names[number], row_id & _SEQ, blob))
             cursor.close()
         return rows
 
@@ -203,9 +255,43 @@ class Spool:
             released = max(0, seq + 1 - span[0])
             if released:
                 span[0] = seq + 1
-                self._unforgotten[number] = seq
+                self._acked[number] = seq
                 self._changed.notify_all()
             return number << _SHIFT | (span[0] - 1), released
+
+    def rewind(self, session: str, seq: int) -> int:
+        """Make acknowledged rows behind `seq` due again, as far as they are kept.
+
+        Call it when the learner's store says that `seq` is the last row that it has.
+
+        Returns:
+            How many rows are due again.
+        """
+        number = self._numbers.get(session)
+        if number is None:
+            return 0
+        with self._changed:
+            span = self._span[number]
+            first = max(seq + 1, self._kept[number])
+            if first >= span[0]:
+                return 0
+            again, span[0] = span[0] - first, first
+            self._acked.pop(number, None)
+            self._retained.rewind(number, first)
+            return again
+
+    @property
+    def served(self) -> tuple[str, int]:
+        """UUID and epoch of the store that rows went to last; ("", 0) if there was none."""
+        return self._store
+
+    def serve(self, store: str, epoch: int) -> None:
+        """Remember, durably soon after, which store rows go to."""
+        with self._changed:
+            if self._store != (store, epoch):
+                self._store = (store, epoch)
+                self._acked.setdefault(self._number, self._span[self._number][0] - 1)
+                self._changed.notify_all()
 
     def acknowledged(self) -> int:
         """Return the id behind which the first row that is not acknowledged lies."""
@@ -216,17 +302,17 @@ class Spool:
             return 0
 
     def first(self, session: str) -> int:
-        """Return the first sequence number of a session that is not acknowledged."""
+        """Return the first sequence number of a session that is kept, acknowledged or not."""
         with self._changed:
-            return self._span[self._numbers[session]][0]
+            return self._kept[self._numbers[session]]
 
     def held(self) -> dict[str, int]:
-        """Return, per session, the first sequence number that has not been acknowledged."""
+        """Return, per session, the first sequence number that is kept, acknowledged or not."""
         with self._changed:
             return {
-                self._names[number]: first
-                for number, (first, after) in self._span.items()
-                if after > first or number == self._number
+                self._names[number]: self._kept[number]
+                for number, (_, after) in self._span.items()
+                if after > self._kept[number] or number == self._number
             }
 
     @property
@@ -237,8 +323,13 @@ class Spool:
 
     @property
     def depth_bytes(self) -> int:
-        """Bytes of rows that are still held, on disk or on their way to it [B]."""
-        return self._bytes
+        """Bytes of rows that are not acknowledged, on disk or on their way to it [B]."""
+        return self._bytes - self._retained.bytes
+
+    @property
+    def retained_bytes(self) -> int:
+        """Bytes of acknowledged rows that are kept [B]."""
+        return self._retained.bytes
 
     @property
     def error(self) -> StorageError | None:
@@ -264,41 +355,47 @@ class Spool:
         self.close()
 
     def _write(self) -> None:
-        forgot = 0.0
+        wrote = 0.0
         while True:
             with self._changed:
                 while not (self._pending or self._closing):
                     wait = None
-                    if self._unforgotten:
-                        wait = forgot + _FORGET_S - time.monotonic()
+                    if self._acked:
+                        wait = wrote + _FORGET_S - time.monotonic()
                         if wait <= 0:
                             break
                     self._changed.wait(wait)
                 count = min(len(self._pending), _COMMIT_ROWS)
                 rows = [self._pending[i] for i in range(count)]
-                forget, self._unforgotten = self._unforgotten, {}
-                if self._closing and not rows and not forget:
+                acked, self._acked = self._acked, {}
+                if self._closing and not rows and not acked:
                     return
+            surplus: list[Chunk] = []
             try:
                 with storage(self.path, "writing spool"):
-                    freed = self._commit(rows, forget)
+                    self._count(acked)
+                    surplus = self._surplus(self._retained.limit)
+                    self._commit(rows, acked, surplus)
             except StorageError as error:
                 with self._changed:
                     self._error = error
-                    self._unforgotten = {**forget, **self._unforgotten}
+                    self._acked = {**acked, **self._acked}
+                    self._retained.put_back(surplus)
                     self._changed.notify_all()
                     if self._closing:
                         return
-                    self._changed.wait(_RETRY_S)
+                if not self._make_room():
+                    with self._changed:
+                        self._changed.wait(_RETRY_S)
                 continue
-            forgot = time.monotonic()
+            wrote = time.monotonic()
             size = sum(len(blob) for _, blob in rows)
             with self._changed:
                 self._error = None
                 for _ in rows:
                     self._pending.popleft()
                 self._pending_bytes -= size
-                self._bytes -= freed
+                self._bytes -= sum(chunk.bytes for chunk in surplus)
                 if rows:
                     self._durable = rows[-1][0] & _SEQ
                 self._changed.notify_all()
@@ -306,15 +403,82 @@ class Spool:
             if rows and call is not None:
                 call()
 
-    def _commit(self, rows: list[tuple[int, bytes]], forget: dict[int, int]) -> int:
-        db, freed = self._db.writer, 0
+    def _count(self, acked: dict[int, int]) -> None:
+        """Count what was acknowledged as retained."""
+        for number, seq in acked.items():
+            with self._changed:
+                first = max(self._retained.counted.get(number, 0) + 1, self._kept[number])
+            low, high = number << _SHIFT | (first - 1), number << _SHIFT | seq
+            found = kept_ranges(self._db.select, low, high)
+            with self._changed:
+                if self._span[number][0] > seq:  # not rewound meanwhile
+                    for first_id, last_id, size in found:
+                        self._retained.add(number, first_id & _SEQ, last_id & _SEQ, size)
+
+    def _surplus(self, limit: int) -> list[Chunk]:
+        """Give up the oldest acknowledged rows beyond `limit` bytes; return which."""
+        with self._changed:
+            surplus = self._retained.surplus(limit)
+            for chunk in surplus:
+                self._kept[chunk.number] = chunk.last + 1
+        return surplus
+
+    def _commit(
+        self, rows: list[tuple[int, bytes]], acked: dict[int, int], surplus: list[Chunk]
+    ) -> None:
+        db = self._db.writer
         with self._db.transaction():
+            db.executemany(
+                "DELETE FROM rows WHERE id BETWEEN ? AND ?",
+                [(c.number << _SHIFT | c.first, c.number << _SHIFT | c.last) for c in surplus],
+            )
             # OR IGNORE: a commit that reported an error may have reached the disk after all.
             db.executemany("INSERT OR IGNORE INTO rows VALUES(?, ?)", rows)
-            for number, seq in forget.items():
-                bounds = (number << _SHIFT, number << _SHIFT | seq)
-                where = "FROM rows WHERE id > ? AND id <= ?"
-                ((size,),) = self._db.select(f"SELECT total(length(blob)) {where}", bounds)
-                freed += int(size)
-                db.execute(f"DELETE {where}", bounds)
-        return freed
+            if acked:
+                db.executemany(
+                    "UPDATE sessions SET acked = ?2 WHERE number = ?1", list(acked.items())
+                )
+                values = (("store", self._store[0]), ("store_epoch", str(self._store[1])))
+                db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values)
+
+    def _set_up_reserve(self) -> None:
+        with contextlib.suppress(OSError), self._reserve.open("ab") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            except OSError:
+                self._reserve.unlink(missing_ok=True)  # there is no room even for it
+
+    def _make_room(self) -> bool:
+        """Give up all acknowledged rows, as the disk took no more; return whether it helped."""
+        if not self._retained.bytes:
+            return False
+        # Deleting takes space at first, for the log.
+        self._reserve.unlink(missing_ok=True)
+        with contextlib.suppress(apsw.Error):
+            self._db.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # Free pages stay in the file, for rows to come: with half as much retained they suffice.
+        self._retained.limit = self._retained.bytes // 2
+        surplus = self._surplus(0)
+        try:
+            with storage(self.path, "writing spool"):
+                self._commit([], {}, surplus)
+        except StorageError:
+            self._retained.put_back(surplus)
+            return False
+        with self._changed:
+            self._bytes -= sum(chunk.bytes for chunk in surplus)
+        log.warning("the disk is full: %s let go of its acknowledged rows", self.path)
+        return True
+
+
+def served_store(path: Path) -> tuple[str, int]:
+    """Return UUID and epoch of the store that a spool's rows went to last, beside its owner.
+
+    Raises:
+        StorageError: Not a spool, or damaged.
+    """
+    database = Database(path, "spool", _APPLICATION_ID, _VERSION, _SCHEMA, "", readonly=True)
+    try:
+        return database.meta.get("store", ""), int(database.meta.get("store_epoch", "0"))
+    finally:
+        database.close()

@@ -3,11 +3,13 @@
 One background thread reads durable rows from the spool and sends them in batches, a bounded window
 ahead of the learner's acknowledgements. It says hello first and after every silence; the learner's
 welcome says what its store has, and sending goes on from there. So a killed learner, a killed actor
-or a cut connection costs a repetition, never a row. The caller never waits.
+or a cut connection costs a repetition, never a row. A store that is older than what it acknowledged
+is refilled from the rows that the spool retains. The caller never waits.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -36,9 +38,12 @@ from handrail.wire import (
     load,
 )
 
+log = logging.getLogger(__name__)
+
 _PING_S = 1.0  # [s], an idle connection is tried this often
 _MAX_ANSWER = 2 << 20  # [B], of the learner; a welcome names at most some thousand sessions
 _HELLO_S = (0.2, 2.0)  # [s], first and longest pause between hellos that nobody answers
+_FENCED_S = (0.5, 6.0)  # [s], a fenced actor asks again this often, and gives up after this long
 
 
 class SenderStatus(NamedTuple):
@@ -49,6 +54,7 @@ class SenderStatus(NamedTuple):
     unacked_bytes: int  # [B], sent and not acknowledged
     connected: bool  # the learner answers and takes rows
     refusal: str  # why the learner takes none, "" when it does
+    refilled: int = 0  # [rows], sent again because the learner's store had lost them
 
 
 class _Sent(NamedTuple):
@@ -106,6 +112,9 @@ class StreamSender:
         self._heard = self._say = 0.0
         self._pause = _HELLO_S[0]
         self._refusal = ""
+        self._fenced: float | None = None  # when the learner first said that we have a double
+        self._refilled = 0
+        self._acks_from = 0  # answers to earlier hellos don't count: they are of a store that was
         self._failure: StorageError | None = None
         self._progress = threading.Condition()
         self._stop = threading.Event()
@@ -135,13 +144,19 @@ class StreamSender:
             raise self._spool.error
         if self._failure is not None:
             raise self._failure
-        if self._refusal:
+        since = self._fenced
+        if self._refusal and (since is None or time.monotonic() - since > _FENCED_S[1]):
             raise ProtocolMismatch(self._refusal)
 
     def status(self) -> SenderStatus:
         """Return where the stream stands."""
         return SenderStatus(
-            self._spool.depth, self._acked, self._flying_bytes, self._welcomed, self._refusal
+            self._spool.depth,
+            self._acked,
+            self._flying_bytes,
+            self._welcomed,
+            self._refusal,
+            self._refilled,
         )
 
     def drain(self, timeout_s: float) -> None:
@@ -221,8 +236,13 @@ class StreamSender:
             if now < self._say:
                 return
             self._say = now + _HELLO_S[0]
+            store, epoch = self._spool.served
             hello = msgspec.structs.replace(
-                self._hello, attempt=self._attempt + 1, held=self._spool.held()
+                self._hello,
+                attempt=self._attempt + 1,
+                held=self._spool.held(),
+                store=store,
+                epoch=epoch,
             )
             sock.send_multipart([dump(hello)], zmq.NOBLOCK)
             self._attempt += 1
@@ -279,24 +299,51 @@ class StreamSender:
         now = time.monotonic()
         if isinstance(message, Ack):
             self._heard = now
-            self._acknowledge(message.session, message.seq)
+            if message.attempt >= self._acks_from:
+                self._acknowledge(message.session, message.seq)
             return
         if getattr(message, "attempt", None) != self._attempt:
             return  # an answer to an earlier hello
         self._heard, self._pinged = now, False
         if isinstance(message, Welcome):
+            self._refill(message)
             for session, seq in message.high.items():
                 self._acknowledge(session, seq)
             self._forget_window()
             self._cursor = self._spool.acknowledged()
             self._welcomed, self._refusal, self._pause = True, "", _HELLO_S[0]
+            self._fenced = None
         elif isinstance(message, Refuse):
+            if message.reason != self._refusal:
+                log.warning("the learner at %s refuses us: %s", self.endpoint, message.reason)
+            if not message.fenced:
+                self._fenced = None
+            elif self._fenced is None:
+                self._fenced = now
             self._refusal = message.reason
-            self._lose(_HELLO_S[1])
+            self._lose(_FENCED_S[0] if message.fenced else _HELLO_S[1])
         elif isinstance(message, Again):
             self._lose(0.0)
         elif not isinstance(message, Pong):
             raise ProtocolMismatch(f"unexpected message {type(message).__name__}")
+
+    def _refill(self, welcome: Welcome) -> None:
+        """Make due again what the store acknowledged once and has not any more."""
+        again = sum(self._spool.rewind(session, seq) for session, seq in welcome.high.items())
+        before, now = self._spool.served, (welcome.store, welcome.epoch)
+        if again:
+            self._acks_from = self._attempt
+            self._refilled += again
+            log.warning(
+                "the store %s, epoch %d, lacks rows that %s, epoch %d, had acknowledged: %d rows "
+                "are sent again",
+                *now,
+                *before,
+                again,
+            )
+        elif before[0] and before != now:
+            log.warning("the store is now %s, epoch %d; it was %s, epoch %d", *now, *before)
+        self._spool.serve(*now)
 
     def _acknowledge(self, session: str, seq: int) -> None:
         last, released = self._spool.acknowledge(session, seq)

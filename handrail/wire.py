@@ -32,6 +32,8 @@ class Hello(msgspec.Struct, tag="hello", frozen=True, forbid_unknown_fields=True
     spec_hash: Name  # shapes of observation and action
     attempt: int = 0  # [-], counts hellos of a sender; answers and rows carry it
     held: dict[Name, int] = {}  # session -> first seq that the spool still holds
+    store: Name = ""  # UUID of the store that was served last, "" if none was
+    epoch: int = 0  # [-], of that store
 
     @classmethod
     def of(cls, actor: str, session: str, spec: EnvSpec) -> Hello:
@@ -53,6 +55,7 @@ class Refuse(msgspec.Struct, tag="refuse", frozen=True, forbid_unknown_fields=Tr
 
     attempt: int
     reason: str
+    fenced: bool = False  # only because another actor of this name is connected; ask again
 
 
 class Rows(msgspec.Struct, tag="rows", frozen=True, forbid_unknown_fields=True):
@@ -143,6 +146,17 @@ def load(frame: bytes | memoryview) -> Message:
         return _decoder.decode(memoryview(frame)[1:])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolMismatch(f"not a message of the link: {error}") from None
+
+
+def superseded(hello: Hello, store: str, epoch: int) -> str:
+    """Return why this store may not serve an actor that has served a newer one; "" if it may."""
+    if hello.store != store or hello.epoch <= epoch:
+        return ""
+    return (
+        f"this learner's store {store} is of epoch {epoch}, actor {hello.actor!r} has sent rows to "
+        f"epoch {hello.epoch} of it, which a restore or repair made: this is the superseded copy; "
+        "stop this learner, or put the copy in place by `handrail data restore`"
+    )
 
 
 def disagreement(hello: Hello, spec: EnvSpec) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from handrail.errors import Error
+from handrail.label import Label, Verdict
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner.batch import Rows, Slots
@@ -50,6 +51,7 @@ class Replay:
         self.end = np.zeros(size, bool)
         self.held = np.zeros(size, bool)
         self.pre = np.zeros(size, bool)  # steps that led to a take-over
+        self.aborted = np.zeros(size, bool)  # steps of episodes that a label took out of training
         self.source = np.full(size, -1, np.int8)
         self.following = np.full(size, -1, np.int64)
         self.actor = np.full(size, -1, np.int64)
@@ -64,6 +66,7 @@ class Replay:
         self.pinned = 0
         self._cursor = 0
         self._open: dict[int, list[int]] = {}  # slots of each actor's episode in progress
+        self._labels: dict[tuple[int, int], Label] = {}  # newest, by number of actor and episode
 
     def __len__(self) -> int:
         """Number of rows held."""
@@ -101,6 +104,8 @@ class Replay:
         self.intervened[slot] = row.intervened
         self.end[slot] = row.end
         self.held[slot], self.pre[slot] = held, False
+        label = self._labels.get((actor, row.episode))
+        self.aborted[slot] = label is not None and label.verdict == Verdict.ABORT
         self.source[slot] = row.source
         self.following[slot] = -1
         self.actor[slot], self.episode[slot], self.t[slot] = actor, row.episode, row.t
@@ -110,21 +115,57 @@ class Replay:
         self._link(slot, actor)
         return slot
 
-    def patch(self, episode: int, t: int, *, reward: float, success: bool, actor: int = 0) -> bool:
-        """Correct the label of a row after the fact; return whether the row is still held.
+    def label(self, label: Label, actor: int = 0) -> bool:
+        """Apply what is said of an episode after the fact, now or once its last row is there.
 
-        A late success ends the backup there; a withdrawn one lets it go on.
+        A late success ends the backup at the last step; a withdrawn one lets it go on. No window
+        starts in an aborted episode until another label says otherwise.
+
+        Returns:
+            Whether rows of the episode are held.
         """
-        match = (self.actor == actor) & (self.episode == episode) & (self.t == t)
-        slots = np.flatnonzero(match & ~self.end)
-        if len(slots) == 0:
+        self._labels[actor, label.episode] = label
+        return self._apply(actor, label.episode)
+
+    def _apply(self, actor: int, episode: int) -> bool:
+        label = self._labels.get((actor, episode))
+        if label is None:
             return False
-        slot = int(slots[-1])
-        self.reward[slot], self.success[slot] = reward, success
-        self.terminated[slot] = success
-        if self.following[slot] < 0:
-            self._enlist(slot) if success else self._strike(slot)
+        slots = np.flatnonzero((self.actor == actor) & (self.episode == episode))
+        slots = slots[np.argsort(self.t[slots], kind="stable")]
+        steps = slots[~self.end[slots]]
+        if len(steps) == 0:
+            return False
+        abort = label.verdict == Verdict.ABORT
+        self.aborted[slots] = abort
+        if abort:
+            for slot in slots:
+                self._strike(int(slot))
+            return True
+        last = int(steps[-1])
+        newest = (self._open.get(actor) or [-1])[-1]
+        in_progress = newest == last and not self.terminal(np.asarray(last))
+        success = label.verdict == Verdict.SUCCESS
+        if not in_progress and success != self.success[last]:
+            self.reward[last] += label.worth if success else -label.worth
+            self.success[last] = self.terminated[last] = success
+            self._total(self._stretch(last))
+        for slot in steps:
+            self._strike(int(slot))
+            if self.startable(slot):
+                self._enlist(int(slot))
+        if not in_progress:
+            self._adopt(self._stretch(last))
         return True
+
+    def _stretch(self, last: int) -> list[int]:
+        """Return the slots of the linked steps of an episode that lead to its last one."""
+        same = (self.actor == self.actor[last]) & (self.episode == self.episode[last])
+        before = {int(self.following[slot]): int(slot) for slot in np.flatnonzero(same)}
+        slots = [last]
+        while slots[-1] in before:
+            slots.append(before[slots[-1]])
+        return slots[::-1]
 
     def set_base(
         self, slots: np.ndarray, action: np.ndarray, position: np.ndarray, valid: bool
@@ -150,7 +191,7 @@ class Replay:
 
     def episodes(self, source: Source) -> list[np.ndarray]:
         """Return the slots of each stretch of linked rows from one source, in order of arrival."""
-        slots = np.flatnonzero(self.source == source)
+        slots = np.flatnonzero((self.source == source) & ~self.aborted)
         has_previous = np.zeros(len(self.source), bool)
         has_previous[self.following[slots][self.following[slots] >= 0]] = True
         stretches = []
@@ -284,6 +325,8 @@ class Replay:
             and not self.end[last]
         ):
             slots.clear()
+            if not self.end[last]:  # it was cut: no more rows of it will come
+                self._apply(actor, int(self.episode[last]))
             last = -1
         if last >= 0:
             self.following[last] = slot
@@ -293,6 +336,7 @@ class Replay:
                 self.pre[before] = ~self.intervened[before]
         slots.append(slot)
         if self.end[slot]:
+            self._apply(actor, int(self.episode[slot]))
             return
         if self.terminal(np.asarray(slot)):
             self._enlist(slot)
@@ -301,6 +345,11 @@ class Replay:
             self._close(slots)
 
     def _close(self, slots: list[int]) -> None:
+        self._total(slots)
+        self._adopt(slots)
+
+    def _total(self, slots: list[int]) -> None:
+        """Write the Monte-Carlo returns of a finished episode's steps."""
         driven = self.intervened[slots]
         taken = np.append(driven[1:] & ~driven[:-1], False)
         total = np.float32(0)
@@ -310,13 +359,18 @@ class Replay:
             total = worth + np.float32(self.config.discount) * total
             self.mc_return[slot] = total
             self.largest_return = max(self.largest_return, abs(float(total)))
+
+    def _adopt(self, slots: list[int]) -> None:
+        """Make an episode's steps anchors if it is a success of its own and the config asks so."""
         own = self.config.own_successes and self.success[slots[-1]] and not self.held[slots[-1]]
-        if own and not self.intervened[slots].any():
+        if own and not self.intervened[slots].any() and not self.aborted[slots[-1]]:
             for slot in slots:
                 self.anchors.add(slot)
                 self.demonstrations.add(slot)
 
     def _enlist(self, slot: int) -> None:
+        if self.aborted[slot]:
+            return
         if self.held[slot]:
             self.holdout.add(slot)
             return

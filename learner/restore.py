@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from handrail.config import to_dict
 from handrail.errors import CheckpointError
+from handrail.label import Label
 from learner.checkpoint import Checkpoints
 from learner.ledger import Ledger
-from learner.store import Store
+from learner.store import Store, Stored
 from learner.trainer import Trainer
+
+log = logging.getLogger("learner")
 
 
 def restore(trainer: Trainer, ledger: Ledger, store: Store, checkpoints: Checkpoints) -> None:
@@ -27,22 +31,72 @@ def restore(trainer: Trainer, ledger: Ledger, store: Store, checkpoints: Checkpo
         checkpoints: The run's checkpoints; there may be none.
 
     Raises:
-        CheckpointError: The checkpoint is damaged, of another config, or ahead of the store.
+        CheckpointError: It is damaged, of another config, or all are ahead of the store.
         StorageError: A stored row is damaged.
     """
-    state = checkpoints.load() if checkpoints.names() else None
-    for arrival in store.arrivals(after=0):
-        trainer.add(arrival.row, ledger.number(arrival.actor))
-        ledger.add(arrival.row, arrival.actor)
-        if state is not None and trainer.rows == state["meta"]["cursor"]:
+    state = newest_within(checkpoints, store.cursor)
+    for stored in store.records(after=0):
+        if state is not None and stored.cursor > state["meta"]["cursor"]:
+            trainer.rows = state["meta"]["cursor"]
             trainer.load_state_dict(state)
             state = None
+        trainer.rows = stored.cursor - 1  # pruned rows have left numbers that are not used again
+        take_in(trainer, ledger, stored)
+    trainer.rows = store.cursor
     if state is not None:
-        raise CheckpointError(
-            f"the newest checkpoint in {checkpoints.folder} was written after "
-            f"{state['meta']['cursor']} rows, but the store holds {trainer.rows}: it is not this "
-            f"run's store, or an older copy of it"
+        trainer.rows = state["meta"]["cursor"]
+        trainer.load_state_dict(state)
+        trainer.rows = store.cursor
+
+
+def newest_within(checkpoints: Checkpoints, cursor: int) -> dict[str, Any] | None:
+    """Return the newest checkpoint whose rows are all in a store of this length.
+
+    Newer ones are passed over with a warning: the store is an older copy, and the actors will fill
+    it again.
+
+    Args:
+        checkpoints: Of the run.
+        cursor: Place of the store's newest row.
+
+    Returns:
+        None where there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all are ahead; or the newest within is damaged.
+    """
+    names = checkpoints.names()
+    ahead = 0
+    for name in reversed(names):
+        state = checkpoints.load(name)
+        ahead = state["meta"]["cursor"]
+        if ahead <= cursor:
+            return state
+        log.warning(
+            "checkpoint %s was written after %d rows, the store holds %d: it is an older copy, and "
+            "training goes on from an older checkpoint",
+            name,
+            ahead,
+            cursor,
         )
+    if not names:
+        return None
+    raise CheckpointError(
+        f"every checkpoint in {checkpoints.folder} was written after {ahead} rows or more, but the "
+        f"store holds {cursor}: it is not this run's store, or an older copy of it; put the newer "
+        "store back, or move the checkpoints away to train anew on what the store has"
+    )
+
+
+def take_in(trainer: Trainer, ledger: Ledger, stored: Stored) -> None:
+    """Give a row or label of the stream to trainer and ledger."""
+    row = stored.row
+    if isinstance(row, Label):
+        trainer.label(row, ledger.number(row.actor))
+        ledger.label(row)
+    else:
+        trainer.add(row, ledger.number(stored.actor))
+        ledger.add(row, stored.actor)
 
 
 def checkpoint(trainer: Trainer, checkpoints: Checkpoints) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from handrail.config import from_dict
 from handrail.critic import version_of
 from handrail.critic_file import critic_path
+from handrail.disk import DiskWatch
 from handrail.link import LinkConfig, open_link
 from handrail.metrics import Metrics
 from handrail.runs import Run
@@ -24,10 +25,11 @@ from handrail.spec import EnvSpec
 from handrail.transport import Broadcaster, RequestServer, StreamReceiver
 from learner.checkpoint import Checkpoints
 from learner.config import BaseConfig, LearnerConfig
+from learner.data.label import adopt
 from learner.gate import Verdict, announce
 from learner.ledger import Ledger
 from learner.packet import split_base
-from learner.restore import checkpoint, restore
+from learner.restore import checkpoint, restore, take_in
 from learner.risk.publish import TOPIC, CriticWatch
 from learner.store import Store
 from learner.trainer import Trainer
@@ -57,6 +59,9 @@ class Server:
         self.checkpoints = Checkpoints(run.checkpoints)
         self.store = Store(run.store, spec)
         restore(self.trainer, self.ledger, self.store, self.checkpoints)
+        for stored in adopt(run, spec, self.store):
+            take_in(self.trainer, self.ledger, stored)
+        self._disk = DiskWatch(run.folder)
         if self.ledger.rows:
             log.info("back at row %d, update %d", self.ledger.rows, self.trainer.updates)
         self.receiver = StreamReceiver(link.stream, self.store, spec, link.keys)
@@ -100,9 +105,8 @@ class Server:
         self.metrics.close()
 
     def _ingest(self, timeout: float) -> None:
-        for arrival in self.receiver.arrivals(timeout):
-            self.trainer.add(arrival.row, self.ledger.number(arrival.actor))
-            self.ledger.add(arrival.row, arrival.actor)
+        for stored in self.receiver.arrivals(timeout):
+            take_in(self.trainer, self.ledger, stored)
 
     def _fit_base(self) -> None:
         log.info("training the base on %d demonstrations", self.ledger.demos)
@@ -151,9 +155,16 @@ class Server:
         now = time.monotonic()
         if now - self._status_time >= STATUS_PERIOD:
             self._status_time = now
-            self.metrics.write("learner", **report_of(self.trainer))
+            self.metrics.write("learner", **report_of(self.trainer), **self._disk_left())
         if now - self._checkpoint_time >= CHECKPOINT_PERIOD:
             self._checkpoint()
+
+    def _disk_left(self) -> dict[str, float]:
+        disk, alarm = self._disk.look()
+        if alarm:
+            log.warning("%s", alarm)
+            self.metrics.write("event", text=alarm, env_steps=self.trainer.env_steps)
+        return {"disk_free_bytes": disk.free, "disk_hours": disk.hours}
 
     def _checkpoint(self) -> None:
         if self.trainer.fitted and not checkpoint(self.trainer, self.checkpoints):

@@ -14,6 +14,7 @@ import numpy as np
 
 from handrail.config import check, digest
 from handrail.errors import CheckpointError, Error
+from handrail.label import Label
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner import diagnostics, governor, phases
@@ -55,7 +56,7 @@ class Trainer:
         self.price = Price(config)
         self.trust = Trust(config)
         self.env_steps = 0
-        self.rows = 0
+        self.rows = 0  # rows and labels, passed over or not: the place in the stream
         self.updates = 0
         self.version = 0
         self.base_version = 0
@@ -107,6 +108,16 @@ class Trainer:
         self.trust.add(row, actor)
         if row.source == Source.ONLINE and not row.end:
             self.env_steps += 1
+
+    def label(self, label: Label, actor: int = 0) -> None:
+        """Take in what is said of an episode after the fact; it counts as a row of the stream.
+
+        Args:
+            label: On an episode of that actor.
+            actor: Number of the actor whose episode it is.
+        """
+        self.rows += 1
+        self.replay.label(label, actor)
 
     def fit_base(self, report: Report | None = None) -> dict[str, float]:
         """Fit normaliser and base to the demonstrations, and give these the base's contexts.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from made_rows import SPEC, make_episode, make_row
 
 from handrail.errors import Error
+from handrail.label import Label, Verdict
 from handrail.transition import Source
 from learner.batch import unpack
 from learner.config import LearnerConfig
@@ -171,14 +172,53 @@ def test_empty_replay_says_so():
         Replay(CONFIG, SPEC).sample(8, np.random.default_rng(0))
 
 
+def say(verdict: Verdict, episode: int = 0) -> Label:
+    return Label("arm", episode, verdict)
+
+
 def test_late_label_patches_the_backup():
     replay = filled(make_episode(0, 4, success=False))
-    assert replay.patch(0, 3, reward=1.0, success=True)
+    assert replay.label(say(Verdict.SUCCESS))
     windows = replay.windows(np.asarray([2]))
     assert (windows.reward, windows.discount) == (pytest.approx(0.9), 0.0)
-    assert replay.patch(0, 3, reward=0.0, success=False)
+    np.testing.assert_allclose(replay.mc_return[:4], 0.9 ** np.arange(3, -1, -1), rtol=1e-6)
+    assert replay.label(say(Verdict.SUCCESS))  # said twice is said once
+    assert replay.reward[3] == 1.0
+    assert replay.label(say(Verdict.FAILURE))
     assert replay.windows(np.asarray([2])).discount == pytest.approx(0.81)
-    assert not replay.patch(7, 0, reward=1.0, success=True)
+    np.testing.assert_array_equal(replay.mc_return[:4], 0)
+    assert not replay.label(say(Verdict.SUCCESS, 7))
+
+
+def test_an_aborted_episode_is_never_sampled_until_another_label_says_otherwise():
+    replay = filled(make_episode(0, 4) + make_episode(1, 4))
+    replay.label(say(Verdict.ABORT))
+    assert set(replay.episode[replay.draw(64, np.random.default_rng(0))]) == {1}
+    replay.label(say(Verdict.SUCCESS))
+    assert set(replay.episode[replay.draw(64, np.random.default_rng(0))]) == {0, 1}
+    demos = filled(make_episode(0, 4, Source.DEMO) + make_episode(1, 4, Source.DEMO))
+    demos.label(say(Verdict.ABORT, 1))
+    assert [int(demos.episode[slots[0]]) for slots in demos.episodes(Source.DEMO)] == [0]
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("place", range(12))
+def test_a_label_means_the_same_whenever_it_comes(verdict: Verdict, place: int):
+    rows = make_episode(0, 4, success=False) + make_episode(1, 4)
+    late = filled(rows, own_successes=True)
+    late.label(say(verdict))
+    early = Replay(replace(CONFIG, own_successes=True), SPEC)
+    for index, row in enumerate(rows):
+        if index == place:
+            early.label(say(verdict))
+        early.add(row)
+    if place >= len(rows):
+        early.label(say(verdict))
+    for name in ("reward", "success", "terminated", "mc_return", "aborted"):
+        np.testing.assert_array_equal(getattr(early, name), getattr(late, name), name)
+    for name in ("online", "anchors", "demonstrations"):
+        one, other = getattr(early, name).members(), getattr(late, name).members()
+        assert sorted(one) == sorted(other), name
 
 
 def test_monte_carlo_return_is_the_discounted_sum():

@@ -77,7 +77,7 @@ def test_a_restarted_actor_finds_the_rows_of_its_dead_sessions(tmp_path: Path) -
         assert contents(spool) == wanted
         assert list(spool.held().values()) == [1, 1, 1, 1]
         spool.acknowledge(wanted[0][0], 5)
-        assert len(spool.held()) == 3
+        assert spool.depth == 12
         assert contents(spool) == wanted[5:]
 
 
@@ -85,7 +85,7 @@ def test_an_empty_dead_session_is_forgotten_and_its_number_never_used_again(tmp_
     path = tmp_path / "spool.db"
     sessions = set()
     for _ in range(3):
-        with Spool(path) as spool:
+        with Spool(path, retain_bytes=0) as spool:
             sessions.add(spool.session)
             assert list(spool.held()) == [spool.session]
             ids = fill(spool, 1)
@@ -154,7 +154,7 @@ def test_commits_are_synced_and_in_a_write_ahead_log(tmp_path: Path) -> None:
 
 def test_the_log_does_not_grow_without_bound(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
-    with Spool(path) as spool:
+    with Spool(path, retain_bytes=4 << 20) as spool:
         for _ in range(60):
             fill(spool, 10, size=100_000)
             spool.acknowledge(spool.session, spool.flush(10.0))

@@ -130,14 +130,14 @@ def test_another_task_spec_format_or_file_is_refused_unchanged(tmp_path: Path) -
     newer = tmp_path / "newer.db"
     newer.write_bytes(path.read_bytes())
     with sqlite3.connect(newer) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 9")
     db.close()
     text = tmp_path / "text.db"
     text.write_text("hello")
     for file, spec, error, words in (
         (path, dataclasses.replace(SPEC, task_hash="4567"), RunFolderError, "0123.*4567"),
         (path, dataclasses.replace(SPEC, horizon=51), RunFolderError, "of spec"),
-        (newer, SPEC, RunFolderError, "format 2"),
+        (newer, SPEC, RunFolderError, "format 9"),
         (text, SPEC, StorageError, "not a SQLite file"),
     ):
         before = file.read_bytes()

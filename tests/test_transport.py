@@ -24,7 +24,7 @@ from handrail import wire
 from handrail.codec import encode_row, pack
 from handrail.errors import ConfigError, LinkTimeout, ProtocolMismatch, StorageError
 from handrail.spec import EnvSpec, slices_of
-from handrail.spool import Spool
+from handrail.spool import RETAIN_BYTES, Spool
 from handrail.transition import Source, Transition
 from handrail.transport import (
     Broadcaster,
@@ -104,8 +104,15 @@ def take(receiver: StreamReceiver, count: int, timeout_s: float = 10.0) -> list[
 class Side:
     """An actor's end: spool and sender."""
 
-    def __init__(self, folder: Path, endpoint: str, name: str = "arm", **options: float) -> None:
-        self.spool = Spool(folder / f"{name}.db")
+    def __init__(
+        self,
+        folder: Path,
+        endpoint: str,
+        name: str = "arm",
+        retain_bytes: int = RETAIN_BYTES,
+        **options: float,
+    ) -> None:
+        self.spool = Spool(folder / f"{name}.db", retain_bytes=retain_bytes)
         hello = Hello.of(name, self.spool.session, SPEC)
         self.sender = StreamSender(endpoint, self.spool, hello, **options)  # type: ignore[arg-type]
 
@@ -151,7 +158,7 @@ def test_nothing_is_acknowledged_before_the_store_has_it(tmp_path: Path, endpoin
 
         class Refusing:
             uuid, epoch = store.uuid, store.epoch
-            open_session, high = store.open_session, store.high
+            open_session, high, absent = store.open_session, store.high, store.absent
 
             def put(self, rows: object) -> list[object]:
                 raise StorageError("disk full")
@@ -220,33 +227,39 @@ def test_a_learner_that_is_silent_for_long_gets_no_flood(tmp_path: Path, endpoin
         assert sum(counted) == 399
 
 
-@pytest.mark.parametrize("change", ["same store", "restarts", "restored backup"])
+@pytest.mark.parametrize("change", ["same store", "restarts", "older copy", "nothing retained"])
 def test_a_learner_that_comes_back_goes_on_where_its_store_is(
     tmp_path: Path, endpoint: str, change: str
 ) -> None:
     path = tmp_path / "store.db"
     backup = b""
-    with Side(tmp_path, endpoint, answer_s=0.3) as actor:
+    retain = 0 if change == "nothing retained" else 1 << 30
+    copied = change in ("older copy", "nothing retained")
+    with Side(tmp_path, endpoint, retain_bytes=retain, answer_s=0.3) as actor:
         total = 0
         for round_ in range(4):
             for t in range(total, total + 200):
                 actor.spool.append(blob(t))
             total += 200
             with Store(path, SPEC) as store, StreamReceiver(endpoint, store, SPEC) as receiver:
-                if change == "restored backup" and round_ == 3:
-                    before = receiver.missing
-                    take(receiver, 200)
-                    assert receiver.missing - before == 200
+                if change == "older copy" and round_ == 3:
+                    assert take(receiver, 400) == list(range(400, 800))
+                    assert receiver.missing == 0
+                    assert actor.sender.status().refilled == 200
                     break
                 take(receiver, 200)
-                if change == "same store":
+                assert receiver.missing == (200 if copied and round_ == 3 else 0)
+                if change != "restarts":
                     actor.sender.drain(5.0)
-            if change == "restored backup" and round_ == 1:
+                if change == "nothing retained":
+                    until(lambda: actor.spool.first(actor.spool.session) == total + 1)  # noqa: B023
+            if copied and round_ == 1:
                 backup = path.read_bytes()
-            if change == "restored backup" and round_ == 2:
+            if copied and round_ == 2:
                 path.write_bytes(backup)
         with Store(path, SPEC) as store:
-            wanted = [*range(400), *range(600, 800)] if "backup" in change else range(800)
+            lost = change == "nothing retained"
+            wanted = [*range(400), *range(600, 800)] if lost else range(800)
             assert [row.t for _, row in store.rows()] == list(wanted)
 
 
