@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 import zmq
 from made_keys import SPEC, Actor, Learner, blob, free_ports, keys, new_host, opened, until
+from zmq.utils.garbage import GarbageCollectorThread
 
 from handrail import wire
 from handrail.errors import ConfigError, LinkTimeout
@@ -43,8 +44,10 @@ def hosts(tmp_path: Path) -> Hosts:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    assert [t.name for t in threading.enumerate() if t is not threading.main_thread()] == []
+    new = set(threading.enumerate()) - before
+    assert [t.name for t in new if not isinstance(t, GarbageCollectorThread)] == []
 
 
 def ask(learner: Learner, actor: Actor, timeout_s: float = 10.0) -> dict[str, object]:
