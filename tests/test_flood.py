@@ -94,8 +94,8 @@ def test_under_a_flood_an_allowed_actor_is_served_and_descriptors_are_bounded(
         with flood.stdout:
             tried = int(flood.stdout.read())
         assert tried >= 400
-        # 40 of one source, 31 that the kernel had completed already, and the actor's own ends
-        assert most < 40 + 31 + 40, f"{most} descriptors for {tried} connections"
+        # 40 of one source, what the kernel had completed already, and the actor's own ends
+        assert most < 40 + 128 + 40, f"{most} descriptors for {tried} connections"
         assert during > 0
         until(lambda: learner.serve() or len(learner.store) == sent)
         assert [row.t for _, row in learner.store.rows()] == list(range(sent))
