@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_chain import CONFIG, PARAMS
+from made_chain import CONFIG, PARAMS, rest
 
-from controllers.chain import initial_state
+from controllers.chain import initial_state, step
 from controllers.gate import gate
 from controllers.impedance import spring
 from controllers.kinematics import READY, forward
-from controllers.layout import P, S
+from controllers.layout import P, R, S, empty_mailbox
 
 
 def gated(lead: float, tank: float, held: np.ndarray, wanted_lead: float) -> tuple:
@@ -65,3 +65,15 @@ def test_a_step_that_relaxes_the_spring_fills_the_tank_and_injects_nothing():
     assert state[S.tank] == pytest.approx(0.5 + before - state[S.spring])
     assert state[S.tank] > 0.5
     assert state[S.injected] == state[S.refused] == 0.0
+
+
+@pytest.mark.parametrize("elapsed", [1.0, 3.0])
+def test_the_tank_refills_with_its_power_and_no_further_than_its_start(elapsed):
+    state, reading = initial_state(PARAMS), rest()
+    reading[R.elapsed] = elapsed
+    state[S.tank] = start = 0.5 * CONFIG.tank_start
+    state, _ = step(PARAMS, state, reading, empty_mailbox())
+    assert state[S.tank] - start == pytest.approx(CONFIG.refill * CONFIG.dt * elapsed)
+    state[S.tank] = CONFIG.tank_start - 1e-9
+    state, _ = step(PARAMS, state, reading, empty_mailbox())
+    assert state[S.tank] == pytest.approx(CONFIG.tank_start, abs=1e-12)
