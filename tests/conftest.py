@@ -1,9 +1,14 @@
-"""Caches outside the tree, slow tests last, and rows of metrics as a run writes them."""
+"""Caches outside the tree, slow tests last, rows of metrics as a run writes them, link sockets."""
 
 import math
 import random
+import threading
+import uuid
+from collections.abc import Callable, Iterator
 
 import pytest
+import zmq
+from zmq.utils.garbage import GarbageCollectorThread
 
 from handrail.caches import use_caches
 
@@ -65,3 +70,31 @@ def metric_rows():
             success = (start % 10) < round(10 * share)
             write("eval", policy=policy, start=start, env_steps=env_steps, success=success)
     return rows
+
+
+@pytest.fixture
+def endpoint() -> str:
+    return f"ipc://@handrail-test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[[int], zmq.Socket]]:
+    """Make sockets without the link's manners."""
+    context = zmq.Context()
+    made = []
+
+    def make(kind: int) -> zmq.Socket:
+        made.append(context.socket(kind))
+        return made[-1]
+
+    yield make
+    for sock in made:
+        sock.close(linger=0)
+    context.term()
+
+
+@pytest.fixture
+def nothing_left_behind() -> Iterator[None]:
+    yield
+    ours = [t for t in threading.enumerate() if not isinstance(t, GarbageCollectorThread)]
+    assert ours == [threading.main_thread()]  # besides pyzmq's own for frames sent without a copy

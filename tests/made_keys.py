@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
+from made_link import SPEC, T
 
-from handrail.codec import encode_row
 from handrail.keys import commands, files
 from handrail.keys.host import HostKeys
-from handrail.spec import EnvSpec, slices_of
 from handrail.spool import Spool
-from handrail.transition import Source, Transition
 from handrail.transport import (
     Broadcaster,
     RequestClient,
@@ -28,9 +23,6 @@ from handrail.transport import (
 from handrail.wire import Hello
 from learner.store import Store
 
-SPEC = EnvSpec("toy", "0123", 10.0, 50, slices_of(pose=7, wrench=6), 4)
-T = TypeVar("T")
-
 
 def keys(folder: Path, *arguments: str) -> None:
     """Run `handrail keys` on a host's folder."""
@@ -41,20 +33,6 @@ def new_host(folder: Path) -> str:
     """Give a host keys; return the public one."""
     keys(folder, "new")
     return files.read_pair(folder).public
-
-
-def blob(t: int) -> bytes:
-    z = np.zeros(SPEC.action, np.float32)
-    row = Transition(0, t, Source.ONLINE, np.full(SPEC.state, t, np.float32), z, z, z, z)
-    return encode_row(row, SPEC)
-
-
-def until(condition: Callable[[], T | None], timeout_s: float = 30.0) -> T:
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.005)
-    return value
 
 
 def free_ports(host: str = "127.0.0.1") -> list[str]:

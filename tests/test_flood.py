@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from made_keys import Actor, Learner, blob, free_ports, keys, new_host, until
+from made_keys import Actor, Learner, free_ports, keys, new_host
+from made_link import blob, until
 
 from handrail.keys.flood import Gate, program
 from handrail.keys.host import HostKeys

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import zmq
-from made_keys import SPEC, Actor, Learner, blob, free_ports, keys, new_host, opened, until
-from zmq.utils.garbage import GarbageCollectorThread
+from made_keys import Actor, Learner, free_ports, keys, new_host, opened
+from made_link import SPEC, blob, until
 
 from handrail import wire
 from handrail.errors import ConfigError, LinkTimeout
@@ -42,12 +41,7 @@ def hosts(tmp_path: Path) -> Hosts:
     return found
 
 
-@pytest.fixture(autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    new = set(threading.enumerate()) - before
-    assert [t.name for t in new if not isinstance(t, GarbageCollectorThread)] == []
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 
 def ask(learner: Learner, actor: Actor, timeout_s: float = 10.0) -> dict[str, object]:
