@@ -60,10 +60,10 @@ def test_chance_of_the_tail_is_that_of_drawing_it():
 
 def test_failing_where_the_base_succeeded_halves_the_gain():
     trust = after_base(15)
-    for failed in range(1, 11):
+    failed = 0
+    while failed < 10 and not trust.retreats:
+        failed += 1
         feed(trust, [False], first=20 + failed)
-        if trust.retreats:
-            break
     assert trust.retreats == 1
     assert failed == 3  # (5.5 6.5 7.5) / (21 22 23) = .025, with two .077
     assert trust.ramp == Ramp((failed * LENGTH) / 200 / 2, 100 + failed * LENGTH)
