@@ -15,36 +15,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import apsw
-
-from handrail.database import Database, page_bytes, storage
 from handrail.errors import StorageError
-from handrail.retention import Chunk, Retained, kept_ranges
+from handrail.reserve import Reserve
+from handrail.retention import Chunk, Retained
+from handrail.spool_file import SpoolFile, row_id, seq_of
 
 log = logging.getLogger(__name__)
 
-_APPLICATION_ID = 0x48525350  # "HRSP"
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE sessions(number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE, actor TEXT,
-                      acked INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE rows(id INTEGER PRIMARY KEY, blob BLOB NOT NULL);
-"""
-_UPGRADES = {1: "ALTER TABLE sessions ADD COLUMN acked INTEGER NOT NULL DEFAULT 0"}
 RETAIN_BYTES = 1 << 30  # [B], acknowledged rows that are kept, newest first
 RESERVE_BYTES = 16 << 20  # [B], beside a spool that retains more; given back when the disk is full
 RETAIN_SESSIONS = 256  # [-], dead sessions whose acknowledged rows are kept, newest first
-_SHIFT = 40  # a row's id is session number << 40 | seq: one integer orders rows as they were made
-_SEQ = (1 << _SHIFT) - 1
 _COMMIT_ROWS = 8192  # [-], rows in one commit at most
 _FORGET_S = 0.2  # [s], acknowledgements are written at most this often when nothing is appended
 _RETRY_S = 0.5  # [s], pause after a failed commit
@@ -88,21 +76,11 @@ class Spool:
             StorageError: Not writable, in use, damaged or foreign.
             RunFolderError: Of another task or a newer format.
         """
-        self.path, page = Path(path), page_bytes(row)
-        self._db = Database(
-            self.path,
-            "spool",
-            _APPLICATION_ID,
-            _VERSION,
-            _SCHEMA,
-            task_hash,
-            upgrades=_UPGRADES,
-            page=page,
-        )
-        self.uuid, self.epoch = self._db.meta["uuid"], int(self._db.meta["epoch"])
+        self.path = Path(path)
+        self._file = SpoolFile(self.path, task_hash, row)
+        self.uuid, self.epoch, self._store = self._file.uuid, self._file.epoch, self._file.store
         self.actor = actor
         self.session = str(uuid.uuid4())
-        self._store = (self._db.meta.get("store", ""), int(self._db.meta.get("store_epoch", "0")))
         self._max_pending = max_pending_bytes
         self._changed = threading.Condition()
         self._pending: deque[tuple[int, bytes]] = deque()
@@ -115,49 +93,30 @@ class Spool:
         self._retained = Retained(retain_bytes)
         self._on_durable: Callable[[], None] | None = None
         try:
-            with storage(self.path, "opening spool"):
-                self._begin()
+            self._begin()
         except BaseException:
-            self._db.close()
+            self._file.close()
             raise
-        self._reserve = self.path.with_name(self.path.name + ".reserve")
+        self._reserve: Reserve | None = None
         if retain_bytes > RESERVE_BYTES:
-            self._set_up_reserve()
+            reserve = self.path.with_name(self.path.name + ".reserve")
+            self._reserve = Reserve(reserve, RESERVE_BYTES)
         self._thread = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._thread.start()
 
     def _begin(self) -> None:
-        db, select = self._db.writer, self._db.select
-        with self._db.transaction():
-            kept = select(
-                "SELECT number, acked, (SELECT max(id) FROM rows WHERE id > (number << ?1) "
-                "AND id < ((number + 1) << ?1)) FROM sessions ORDER BY number",
-                (_SHIFT,),
-            )
-            done = [n for n, acked, last in kept if last is None or last & _SEQ <= acked]
-            old = set(done[:-RETAIN_SESSIONS]) | {n for n, _, last in kept if last is None}
-            for number in old:
-                bounds = (number << _SHIFT, (number + 1) << _SHIFT)
-                db.execute("DELETE FROM rows WHERE id > ? AND id < ?", bounds)
-                db.execute("DELETE FROM sessions WHERE number = ?", (number,))
-            db.execute("INSERT INTO sessions(uuid, actor) VALUES(?, ?)", (self.session, self.actor))
-        known = select("SELECT number, uuid, acked FROM sessions ORDER BY number")
-        self._names = {number: name for number, name, _ in known}
-        self._numbers = {name: number for number, name in self._names.items()}
+        known = self._file.begin(self.session, self.actor, RETAIN_SESSIONS)
+        self._names = {session.number: session.uuid for session in known}
+        self._numbers = {session.uuid: session.number for session in known}
         self._number = self._numbers[self.session]
         self._span: dict[int, list[int]] = {}  # session number -> [first seq due, next seq]
         self._kept: dict[int, int] = {}  # session number -> first seq in the file
-        for number, _, acked in known:
-            ((low, high, size),) = select(
-                "SELECT min(id), max(id), total(length(blob)) FROM rows WHERE id > ? AND id < ?",
-                (number << _SHIFT, (number + 1) << _SHIFT),
-            )
-            first, after = (low or 1) & _SEQ, (high or 0) + 1 & _SEQ
+        for number, _, acked, first, after, size in known:
             self._kept[number] = first
             self._span[number] = [max(first, min(acked + 1, after)), after]
-            self._bytes += int(size)
-            for low, high, size in kept_ranges(select, number << _SHIFT, number << _SHIFT | acked):
-                self._retained.add(number, low & _SEQ, high & _SEQ, size)
+            self._bytes += size
+            for chunk in self._file.chunks(number, 1, acked):
+                self._retained.add(*chunk)
 
     def append(self, blob: bytes) -> int:
         """Take a row and return its sequence number at once; it is durable soon after.
@@ -178,7 +137,7 @@ class Spool:
             span = self._span[self._number]
             seq = span[1]
             span[1] = seq + 1
-            self._pending.append((self._number << _SHIFT | seq, blob))
+            self._pending.append((row_id(self._number, seq), blob))
             self._pending_bytes += len(blob)
             self._bytes += len(blob)
             self._changed.notify_all()
@@ -217,25 +176,19 @@ class Spool:
         """
         with self._changed:
             for number, (due, end) in self._span.items():
-                first = max(after, number << _SHIFT | (due - 1))
-                last = number << _SHIFT | (end - 1)
+                first, last = max(after, row_id(number, due - 1)), row_id(number, end - 1)
                 if first < last:
                     break
             else:
                 return []
         rows: list[SpoolRow] = []
         size = 0
-        with storage(self.path, "reading spool"):
-            cursor = self._db.reader.execute(
-                "SELECT id, blob FROM rows WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-                (first, last, max_rows),
-            )
-            for row_id, blob in cast("Iterator[tuple[int, bytes]]", cursor):
+        with contextlib.closing(self._file.rows(first, last, max_rows)) as found:
+            for found_id, blob in found:
                 size += len(blob)
                 if rows and size > max_bytes:
                     break
-                rows.append(SpoolRow(row_id, self._names[number], row_id & _SEQ, blob))
-            cursor.close()
+                rows.append(SpoolRow(found_id, self._names[number], seq_of(found_id), blob))
         return rows
 
     def acknowledge(self, session: str, seq: int) -> tuple[int, int]:
@@ -257,7 +210,7 @@ class Spool:
                 span[0] = seq + 1
                 self._acked[number] = seq
                 self._changed.notify_all()
-            return number << _SHIFT | (span[0] - 1), released
+            return row_id(number, span[0] - 1), released
 
     def rewind(self, session: str, seq: int) -> int:
         """Make acknowledged rows behind `seq` due again, as far as they are kept.
@@ -298,7 +251,7 @@ class Spool:
         with self._changed:
             for number, (first, after) in self._span.items():
                 if after > first or number == self._number:
-                    return number << _SHIFT | (first - 1)
+                    return row_id(number, first - 1)
             return 0
 
     def first(self, session: str) -> int:
@@ -346,7 +299,7 @@ class Spool:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout_s)
-        self._db.close()
+        self._file.close()
 
     def __enter__(self) -> Spool:
         return self
@@ -372,10 +325,9 @@ class Spool:
                     return
             surplus: list[Chunk] = []
             try:
-                with storage(self.path, "writing spool"):
-                    self._count(acked)
-                    surplus = self._surplus(self._retained.limit)
-                    self._commit(rows, acked, surplus)
+                self._count(acked)
+                surplus = self._surplus(self._retained.limit)
+                self._file.commit(rows, acked, surplus, self._store)
             except StorageError as error:
                 with self._changed:
                     self._error = error
@@ -397,7 +349,7 @@ class Spool:
                 self._pending_bytes -= size
                 self._bytes -= sum(chunk.bytes for chunk in surplus)
                 if rows:
-                    self._durable = rows[-1][0] & _SEQ
+                    self._durable = seq_of(rows[-1][0])
                 self._changed.notify_all()
             call = self._on_durable
             if rows and call is not None:
@@ -408,12 +360,11 @@ class Spool:
         for number, seq in acked.items():
             with self._changed:
                 first = max(self._retained.counted.get(number, 0) + 1, self._kept[number])
-            low, high = number << _SHIFT | (first - 1), number << _SHIFT | seq
-            found = kept_ranges(self._db.select, low, high)
+            found = self._file.chunks(number, first, seq)
             with self._changed:
                 if self._span[number][0] > seq:  # not rewound meanwhile
-                    for first_id, last_id, size in found:
-                        self._retained.add(number, first_id & _SEQ, last_id & _SEQ, size)
+                    for chunk in found:
+                        self._retained.add(*chunk)
 
     def _surplus(self, limit: int) -> list[Chunk]:
         """Give up the oldest acknowledged rows beyond `limit` bytes; return which."""
@@ -423,45 +374,18 @@ class Spool:
                 self._kept[chunk.number] = chunk.last + 1
         return surplus
 
-    def _commit(
-        self, rows: list[tuple[int, bytes]], acked: dict[int, int], surplus: list[Chunk]
-    ) -> None:
-        db = self._db.writer
-        with self._db.transaction():
-            db.executemany(
-                "DELETE FROM rows WHERE id BETWEEN ? AND ?",
-                [(c.number << _SHIFT | c.first, c.number << _SHIFT | c.last) for c in surplus],
-            )
-            # OR IGNORE: a commit that reported an error may have reached the disk after all.
-            db.executemany("INSERT OR IGNORE INTO rows VALUES(?, ?)", rows)
-            if acked:
-                db.executemany(
-                    "UPDATE sessions SET acked = ?2 WHERE number = ?1", list(acked.items())
-                )
-                values = (("store", self._store[0]), ("store_epoch", str(self._store[1])))
-                db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values)
-
-    def _set_up_reserve(self) -> None:
-        with contextlib.suppress(OSError), self._reserve.open("ab") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-            except OSError:
-                self._reserve.unlink(missing_ok=True)  # there is no room even for it
-
     def _make_room(self) -> bool:
         """Give up all acknowledged rows, as the disk took no more; return whether it helped."""
         if not self._retained.bytes:
             return False
-        # Deleting takes space at first, for the log.
-        self._reserve.unlink(missing_ok=True)
-        with contextlib.suppress(apsw.Error):
-            self._db.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if self._reserve is not None:
+            self._reserve.give_back()
+        self._file.fold()
         # Free pages stay in the file, for rows to come: with half as much retained they suffice.
         self._retained.limit = self._retained.bytes // 2
         surplus = self._surplus(0)
         try:
-            with storage(self.path, "writing spool"):
-                self._commit([], {}, surplus)
+            self._file.commit([], {}, surplus, self._store)
         except StorageError:
             self._retained.put_back(surplus)
             return False
@@ -469,16 +393,3 @@ class Spool:
             self._bytes -= sum(chunk.bytes for chunk in surplus)
         log.warning("the disk is full: %s let go of its acknowledged rows", self.path)
         return True
-
-
-def served_store(path: Path) -> tuple[str, int]:
-    """Return UUID and epoch of the store that a spool's rows went to last, beside its owner.
-
-    Raises:
-        StorageError: Not a spool, or damaged.
-    """
-    database = Database(path, "spool", _APPLICATION_ID, _VERSION, _SCHEMA, "", readonly=True)
-    try:
-        return database.meta.get("store", ""), int(database.meta.get("store_epoch", "0"))
-    finally:
-        database.close()

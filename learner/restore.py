@@ -12,7 +12,8 @@ from handrail.errors import CheckpointError
 from handrail.label import Label
 from learner.checkpoint import Checkpoints
 from learner.ledger import Ledger
-from learner.store import Store, Stored
+from learner.store import Store
+from learner.store_reader import Stored
 from learner.trainer import Trainer
 
 log = logging.getLogger("learner")

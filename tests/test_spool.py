@@ -147,7 +147,7 @@ def test_many_threads_may_append(tmp_path: Path) -> None:
 
 def test_commits_are_synced_and_in_a_write_ahead_log(tmp_path: Path) -> None:
     with Spool(tmp_path / "spool.db") as spool:
-        writer = spool._db.writer
+        writer = spool._file._db.writer
         assert writer.pragma("synchronous") == 2
         assert writer.pragma("journal_mode") == "wal"
 

@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
 def _ls(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
     from handrail.transition import Source
     from learner.data.episodes import episodes
-    from learner.store import LABEL, Store
+    from learner.store import Store
+    from learner.store_file import LABEL
 
     with Store(run.store, spec, readonly=True) as store:
         found = episodes(store)

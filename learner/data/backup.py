@@ -8,9 +8,10 @@ from typing import NamedTuple
 from handrail.database import copy_database, lock_file, set_aside, storage
 from handrail.errors import RunFolderError, StorageError
 from handrail.spec import EnvSpec
-from handrail.spool import served_store
+from handrail.spool_file import served_store
 from learner.data.verify import verify
-from learner.store import Store, open_file
+from learner.store import Store
+from learner.store_file import open_file
 
 
 def backup(path: Path, spec: EnvSpec, target: Path, force: bool = False) -> int:

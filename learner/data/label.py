@@ -18,7 +18,8 @@ from handrail.stream import StreamSender
 from handrail.transition import Source
 from handrail.wire import Hello
 from learner.data.episodes import Episode
-from learner.store import Incoming, Store, Stored
+from learner.store import Incoming, Store
+from learner.store_reader import Stored
 
 AUTHOR = "operator"  # under whose name a person's labels are stored
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from handrail.database import storage
 from handrail.spec import EnvSpec
 from learner.data.episodes import Episode, episodes
-from learner.store import MARK_S, Store, open_file
+from learner.store import MARK_S, Store
+from learner.store_file import open_file
 
 
 class Choice(NamedTuple):

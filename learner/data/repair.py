@@ -12,7 +12,8 @@ from handrail.database import lock_file, set_aside, settle, storage
 from handrail.errors import StorageError
 from handrail.spec import EnvSpec
 from learner.data.scan import Scanned, scan
-from learner.store import Store, open_file
+from learner.store import Store
+from learner.store_file import open_file
 
 _BATCH = 512  # [rows], written at once
 

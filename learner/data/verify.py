@@ -13,7 +13,7 @@ from handrail.errors import RunFolderError, StorageError
 from handrail.label import Label
 from handrail.spec import EnvSpec
 from learner.data.scan import scan
-from learner.store import LABEL, open_file
+from learner.store_file import LABEL, open_file
 
 _MOST = 50  # [-], faults of one kind that are spelled out
 

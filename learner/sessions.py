@@ -1,0 +1,131 @@
+"""Which numbers of each session a store has, and which are known to be lost.
+
+A number of a session that has no row is in table `gaps`, with the reason. What is neither there nor
+in a gap is asked for again from the actor: `high` stops before it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from handrail.database import Database
+
+
+class Gap(NamedTuple):
+    """Consecutive numbers of a session that nobody has; a row of table `gaps`."""
+
+    number: int  # of the session
+    first: int
+    last: int
+    why: str
+
+
+class Sessions:
+    """Sessions of a store by UUID, as its tables had them and as was settled since."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._known: dict[str, tuple[int, str]] = {  # session -> number, actor
+            name: (number, actor)
+            for number, name, actor in database.select("SELECT number, uuid, actor FROM sessions")
+        }
+        self._gaps: dict[int, list[tuple[int, int]]] = {}  # number -> first and last
+        gaps = "SELECT session, first, last FROM gaps ORDER BY session, first"
+        for number, first, last in database.select(gaps) if database.format > 1 else ():
+            self._gaps.setdefault(number, []).append((first, last))
+        self._top: dict[str, int] = {}  # session -> highest seq there, or in a gap
+        self._high: dict[str, int] = {}  # session -> seq up to which nothing is amiss
+        for session in self._known:
+            self._survey(session)
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._known
+
+    def __getitem__(self, session: str) -> tuple[int, str]:
+        """Return a session's number and actor."""
+        return self._known[session]
+
+    @property
+    def next_number(self) -> int:
+        """Number for a new session."""
+        return max((number for number, _ in self._known.values()), default=0) + 1
+
+    def add(self, session: str, number: int, actor: str) -> None:
+        """Know a new session."""
+        self._known[session] = (number, actor)
+        self._high[session] = self._top[session] = 0
+
+    def high(self, session: str) -> int:
+        """Return the number up to which a session's rows are here or lost, 0 if none are."""
+        return self._high.get(session, 0)
+
+    def has(self, session: str, seq: int) -> bool:
+        """Return whether a session's row is here."""
+        if seq > self._top[session]:
+            return False
+        number, _ = self._known[session]
+        return bool(
+            self._db.select("SELECT 1 FROM rows WHERE session = ? AND seq = ?", (number, seq))
+        )
+
+    def absent(self, session: str, first: int, last: int) -> int:
+        """Return how many of a session's rows from `first` to `last` are not here."""
+        number, _ = self._known[session]
+        ((count,),) = self._db.select(
+            "SELECT count(*) FROM rows WHERE session = ? AND seq BETWEEN ? AND ?",
+            (number, first, last),
+        )
+        return last + 1 - first - count
+
+    def holes(self, session: str, first: int, last: int) -> list[Gap]:
+        """Return the gaps among numbers from `first` to `last` that are not known yet."""
+        number, _ = self._known[session]
+        there = self._db.select(
+            "SELECT seq FROM rows WHERE session = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+            (number, first, last),
+        )
+        known = self._gaps.get(number, [])
+        found = []
+        for (seq,) in [*there, (last + 1,)]:
+            if seq > first and (first, seq - 1) not in known:
+                found.append(Gap(number, first, seq - 1, "lost"))
+            first = seq + 1
+        return found
+
+    def settle(self, high: dict[str, int], lost: list[Gap]) -> None:
+        """Take in what was committed: per session the last number stored, and new gaps."""
+        for gap in lost:
+            self._gaps.setdefault(gap.number, []).append((gap.first, gap.last))
+        for session, seq in high.items():
+            if seq >= self._top[session]:
+                self._top[session] = self._high[session] = seq
+            else:  # a hole was filled: what lies behind it counts again
+                self._survey(session)
+
+    def _survey(self, session: str) -> None:
+        """Find out up to which number a session is complete."""
+        number, _ = self._known[session]
+        ((count, top),) = self._db.select(
+            "SELECT count(*), max(seq) FROM rows WHERE session = ?", (number,)
+        )
+        gaps = self._gaps.get(number, [])
+        top = max(top or 0, *(last for _, last in gaps), 0)
+        count += sum(last + 1 - first for first, last in gaps)
+        self._top[session] = self._high[session] = top
+        if count == top:
+            return
+        due = 1
+        ends = dict(gaps)
+        cursor = self._db.writer.execute(
+            "SELECT seq FROM rows WHERE session = ? ORDER BY seq", (number,)
+        )
+        for (seq,) in cursor:
+            while due in ends:
+                due = ends[due] + 1
+            if seq != due:
+                break
+            due += 1
+        cursor.close()
+        while due in ends:
+            due = ends[due] + 1
+        self._high[session] = due - 1

@@ -1,0 +1,185 @@
+"""Reading a store: rows in order of arrival, as they came or as the labels have them.
+
+Each row carries its checksum, which is checked whenever it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from handrail.codec import HEAD_BYTES, read_head
+from handrail.database import Database, storage
+from handrail.errors import ProtocolMismatch, StorageError
+from handrail.label import Label, Record, decode_label, decode_record
+from handrail.spec import EnvSpec
+from handrail.transition import Source, Transition
+from learner.store_file import LABEL
+
+_READ_ROWS = 512  # [-], rows per read: short reads, so that the write-ahead log can be folded in
+
+
+class Arrival(NamedTuple):
+    """One stored row and where it is from, as the labels have it."""
+
+    cursor: int  # place in order of arrival, from 1
+    actor: str  # name of the actor
+    session: str  # UUID of the actor's process
+    seq: int  # [-], number within the session, from 1
+    row: Transition
+
+
+class Stored(NamedTuple):
+    """One stored row or label and where it is from, as it came."""
+
+    cursor: int  # place in order of arrival, from 1
+    actor: str  # name of the actor, or of who labelled
+    session: str  # UUID of the process
+    seq: int  # [-], number within the session, from 1
+    row: Record
+
+
+class Head(NamedTuple):
+    """What a row says of itself before its arrays; unchecked, for listings."""
+
+    cursor: int
+    actor: str
+    session: str
+    seq: int
+    episode: int
+    t: int
+    source: int
+    reward: float
+    success: bool
+    intervened: bool
+    end: bool
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is of an episode that is recorded or trained on, as labels name them."""
+        return self.source != Source.EVAL
+
+
+class StoreReader:
+    """What can be read of a store, beside whoever writes it."""
+
+    def __init__(self, path: Path, spec: EnvSpec, database: Database) -> None:
+        self.path, self.spec = path, spec
+        self._db = database
+        self._guard = threading.Lock()
+        self._counts: Counter[int] = Counter()  # source -> rows
+
+    def __len__(self) -> int:
+        return sum(self._counts.values()) - self._counts[LABEL]
+
+    def count(self, source: int) -> int:
+        """Return the number of rows of this `Source`, or of labels."""
+        return self._counts[int(source)]
+
+    def rows(self, after: int = 0) -> Iterator[tuple[int, Transition]]:
+        """Iterate over rows in order of arrival, as the labels that are stored now have them.
+
+        Args:
+            after: Begin behind this cursor.
+
+        Yields:
+            Cursor and row.
+
+        Raises:
+            StorageError: A row is damaged; the message names it.
+        """
+        for arrival in self.arrivals(after):
+            yield arrival.cursor, arrival.row
+
+    def arrivals(self, after: int = 0) -> Iterator[Arrival]:
+        """Iterate as `rows` does, with actor, session and sequence number beside each row."""
+        patches = self.patches()
+        for cursor, actor, session, seq, row in self.records(after):
+            if isinstance(row, Label):
+                continue
+            if cursor in patches:
+                row = patches[cursor].apply(row)
+            yield Arrival(cursor, actor, session, seq, row)
+
+    def records(self, after: int = 0) -> Iterator[Stored]:
+        """Iterate over rows and labels as they came, in order of arrival.
+
+        Raises:
+            StorageError: One is damaged; the message names it.
+        """
+        for cursor, actor, session, seq, blob in self._blobs(after):
+            try:
+                row = decode_record(blob, self.spec)
+            except ProtocolMismatch as error:
+                raise StorageError(
+                    f"store {self.path}: row {cursor} (actor {actor}, session {session}, "
+                    f"seq {seq}) is damaged: {error}"
+                ) from None
+            yield Stored(cursor, actor, session, seq, row)
+
+    def marks(self) -> list[tuple[int, float]]:
+        """Return (cursor, wall clock [s]): at that time the row of this cursor arrived."""
+        if self._db.format < 2:
+            return []
+        with storage(self.path, "reading store"), self._guard:
+            return self._db.select("SELECT cursor, time FROM marks ORDER BY cursor")  # type: ignore[return-value]
+
+    def labels(self) -> dict[tuple[str, int], Label]:
+        """Return the newest label of each labelled episode, by actor and number."""
+        with storage(self.path, "reading store"), self._guard:
+            blobs = self._db.reader.execute(
+                "SELECT blob FROM rows WHERE cursor IN "
+                "(SELECT cursor FROM rows WHERE source = ?) ORDER BY cursor",
+                (LABEL,),
+            ).fetchall() if self._counts[LABEL] else []  # fmt: skip
+        found = [decode_label(blob) for (blob,) in cast("list[tuple[bytes]]", blobs)]
+        return {(label.actor, label.episode): label for label in found}
+
+    def patches(self) -> dict[int, Label]:
+        """Return, by cursor, the last steps of labelled episodes, and the labels."""
+        labels = self.labels()
+        last: dict[tuple[str, int], int] = {}
+        for head in self.heads() if labels else ():
+            if (head.actor, head.episode) in labels and not head.end and head.trained:
+                last[head.actor, head.episode] = head.cursor
+        return {cursor: labels[key] for key, cursor in last.items()}
+
+    def heads(self, after: int = 0) -> Iterator[Head]:
+        """Iterate over the fixed headers of rows, in order of arrival, without their arrays."""
+        while True:
+            with storage(self.path, "reading store"), self._guard:
+                found = self._db.reader.execute(
+                    "SELECT cursor, actor, uuid, seq, substr(blob, 1, ?), source FROM rows JOIN "
+                    "sessions ON number = session WHERE cursor > ? ORDER BY cursor LIMIT ?",
+                    (HEAD_BYTES, after, 16 * _READ_ROWS),
+                ).fetchall()
+            rows = cast("list[tuple[int, str, str, int, bytes, int]]", found)
+            for cursor, actor, session, seq, head, source in rows:
+                if source != LABEL:
+                    yield Head(cursor, actor, session, seq, *read_head(head))
+            if not rows:
+                return
+            after = rows[-1][0]
+
+    def digests(self) -> Iterator[tuple[str, int, str]]:
+        """Iterate over (session, seq, sha256 of the blob in hex), for a comparison by hash."""
+        for _, _, session, seq, blob in self._blobs(0):
+            yield session, seq, hashlib.sha256(blob).hexdigest()
+
+    def _blobs(self, after: int) -> Iterator[tuple[int, str, str, int, bytes]]:
+        while True:
+            with storage(self.path, "reading store"), self._guard:
+                found = self._db.reader.execute(
+                    "SELECT cursor, actor, uuid, seq, blob FROM rows JOIN sessions "
+                    "ON number = session WHERE cursor > ? ORDER BY cursor LIMIT ?",
+                    (after, _READ_ROWS),
+                ).fetchall()
+            rows = cast("list[tuple[int, str, str, int, bytes]]", found)
+            yield from rows
+            if not rows:
+                return
+            after = rows[-1][0]
