@@ -198,7 +198,9 @@ def test_a_spool_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> Non
         for _ in range(3):
             spool.append(blob)
         spool.flush(10.0)
-        spool._file._db.writer.execute("ALTER TABLE sessions DROP COLUMN acked; PRAGMA user_version = 1")
+        spool._file._db.writer.execute(
+            "ALTER TABLE sessions DROP COLUMN acked; PRAGMA user_version = 1"
+        )
     with Spool(path) as spool:
         assert spool.depth == 3
         assert [row.blob for row in spool.read(0, 10, 1 << 20)] == [blob] * 3
