@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 SUPERVISOR = "HANDRAIL_SUPERVISOR"  # environment: pid of the supervisor
 CORES = "HANDRAIL_CORES"  # environment: comma-separated cores of this process
 KEYS = "HANDRAIL_KEYS"  # environment: folder of this host's keys, instead of [link] keys
+DESCRIPTORS = 8192  # [-], of a process that others connect to; the usual limit is 1024
 _PR_SET_PDEATHSIG = 1
 
 
@@ -35,6 +37,20 @@ def join_supervisor(farewell: signal.Signals) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(farewell), 0, 0, 0)
     if os.getppid() != int(supervisor):  # it died before the call above
         raise SystemExit(1)
+
+
+def allow_descriptors(count: int = DESCRIPTORS) -> int:
+    """Let this process open so many files and sockets, or as many as the system lets it.
+
+    Returns:
+        How many it may open now; never fewer than before.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
 
 
 def split_cores(available: list[int]) -> dict[str, str]:

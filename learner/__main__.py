@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 
 from handrail.errors import Error
-from handrail.process import KEYS, join_supervisor, log_to_stderr, stop_on_signals
+from handrail.process import (
+    KEYS,
+    allow_descriptors,
+    join_supervisor,
+    log_to_stderr,
+    stop_on_signals,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.keys is not None:
         os.environ[KEYS] = str(options.keys)
     join_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
+    allow_descriptors()
     log = log_to_stderr("learner")
     with stop_on_signals() as stop:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -56,11 +55,17 @@ FLOOD = textwrap.dedent(
 )
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def held_by(source: str, port: int) -> int:
+    """Return how many connections of a source to a port of this host the kernel has open."""
+    local = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}:{port:04X}"
+    remote = f"{int.from_bytes(socket.inet_aton(source), sys.byteorder):08X}:"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        line[1] == local and line[2].startswith(remote) and line[3] == "01" for line in lines
+    )
 
 
-def test_under_a_flood_an_allowed_actor_is_served_and_descriptors_are_bounded(
+def test_under_a_flood_an_allowed_actor_is_served_and_the_flood_keeps_to_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Gate.__init__, "__defaults__", (40, 100))
@@ -72,7 +77,6 @@ def test_under_a_flood_an_allowed_actor_is_served_and_descriptors_are_bounded(
     with contextlib.ExitStack() as stack:
         learner = Learner(tmp_path, where, HostKeys(tmp_path / "learner"))
         stack.callback(learner.close)
-        before = descriptors()
         flood = subprocess.Popen(
             [sys.executable, "-c", FLOOD, "127.0.0.2", port, "400", "10"],
             stdout=subprocess.PIPE,
@@ -83,21 +87,22 @@ def test_under_a_flood_an_allowed_actor_is_served_and_descriptors_are_bounded(
         until(lambda: learner.serve() or learner.stream._door.connections >= 40)
         actor = Actor(tmp_path, where, HostKeys(tmp_path / "robot"))  # it comes in mid-flood
         stack.callback(actor.close)
-        most, sent = 0, 0
+        began, steady, sent = time.monotonic(), 0, 0
         while flood.poll() is None:
             actor.spool.append(blob(sent))
             sent += 1
             learner.serve()
-            most = max(most, descriptors() - before)
+            if time.monotonic() - began > 5.0:  # those that prove nothing are cut off after 3 s
+                steady = max(steady, held_by("127.0.0.2", int(port)))
             time.sleep(0.005)
         during = len(learner.store)
         assert flood.stdout is not None
         with flood.stdout:
             tried = int(flood.stdout.read())
         assert tried >= 400
-        # the flood holds 400 where nothing stops it; 93 to 220 were seen, more than the share of 40
-        # and the backlog explain, and it is not known why
-        assert most < 300, f"{most} descriptors for {tried} connections"
+        # a first burst is taken before it is counted; from then on a source keeps to its share, but
+        # for what the kernel completed before it was shut out (the backlog)
+        assert 0 < steady <= 40 + 30, f"{steady} connections of one source, {tried} tried"
         assert during > 0
         until(lambda: learner.serve() or len(learner.store) == sent)
         assert [row.t for _, row in learner.store.rows()] == list(range(sent))
@@ -143,3 +148,21 @@ def test_a_gate_shuts_for_one_source_and_opens_again(family: socket.AddressFamil
 def test_with_too_many_in_all_everybody_waits() -> None:
     assert program(socket.AF_INET, None) == [(0x06, 0, 0, 0)]
     assert program(socket.AF_INET, []) == [(0x06, 0, 0, 0xFFFFFFFF)]
+
+
+def test_a_learner_may_open_more_files_than_a_burst_takes() -> None:
+    code = """
+        import resource
+        from handrail.process import allow_descriptors
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        print(allow_descriptors(300), *resource.getrlimit(resource.RLIMIT_NOFILE), hard)
+        print(allow_descriptors(100), allow_descriptors(1 << 40) <= hard)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    first, second = done.stdout.splitlines()
+    now, soft, hard, hard_before = map(int, first.split())
+    assert (now, soft, hard) == (300, 300, hard_before)
+    assert second == "300 True"
