@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("actor.commands.train", "train a task through the whole stack"),
+    "new": Command("actor.commands.new", "make a run folder, for processes on several hosts"),
     "record": Command("actor.commands.record", "record demonstrations into a run folder"),
     "bc": Command("actor.commands.bc", "train the base policy from demonstrations"),
     "eval": Command("actor.commands.eval", "evaluate a run's newest checkpoint"),
@@ -46,7 +47,7 @@ COMMANDS = {
     "learner": Command("learner.__main__", "the learner's process"),
 }
 GROUPS = {
-    "work": ("train", "record", "bc", "eval", "report", "risk", "recorder", "data"),
+    "work": ("train", "new", "record", "bc", "eval", "report", "risk", "recorder", "data"),
     "this machine": ("doctor", "keys"),
     "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
 }

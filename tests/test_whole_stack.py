@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 import random
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from made_audit import audit_rows
 
 KILLS = int(os.environ.get("HANDRAIL_KILLS", "1"))  # of each role; the long run has 20 or more
 ROLES = {"host": "robot_env", "actor": "actor", "learner": "learner"}
@@ -115,28 +115,8 @@ def test_killed_processes_cost_no_row_and_training_goes_on(tmp_path: Path):
             train.kill()
     deaths = [row for row in metrics_of(run) if "died (SIGKILL)" in str(row.get("text"))]
     assert len(deaths) == len(order)
-    audit_rows(run)
+    audit_rows(run, run)
     wait_until(lambda: nothing_left_of(run), 10, "the processes to end")
-
-
-def audit_rows(run: Path) -> None:
-    """Each row that the spool took durably is in the store exactly once, and nothing else is."""
-    from handrail.spec import load_spec
-    from learner.store import Store
-
-    journal = collections.defaultdict(collections.Counter)
-    for line in (run / "journal.txt").read_text().splitlines():
-        state, digest = line.split()
-        journal[state][digest] += 1
-    store = Store(run / "store.db", load_spec(run / "spec.json"), readonly=True)
-    stored = collections.Counter(digest for _, _, digest in store.digests())
-    store.close()
-    assert stored
-    assert max(stored.values()) == 1, "a row is in the store twice"
-    lost = set(journal["durable"]) - set(stored)
-    assert not lost, f"{len(lost)} rows were lost"
-    foreign = set(stored) - set(journal["intended"])
-    assert not foreign, f"{len(foreign)} rows were never written"
 
 
 @pytest.mark.slow
