@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from actor.backlog import Backlog
 from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
 from handrail.codec import encode_row, row_bytes
@@ -79,6 +80,8 @@ class Uplink:
         self._journal = Journal(run.folder / "journal.txt") if journal else None
         self._critics = CriticRelay(load_critic) if load_critic else None
         self._disk = DiskWatch(run.folder)
+        self._backlog = Backlog(self._spool.depth, time.monotonic())
+        self._weights_time = time.monotonic()  # when weights came last
         self._trained = 0
         self._base: tuple[dict[str, Any], Any] | None = None
         self._newest: tuple[dict[str, Any], Any] | None = None
@@ -86,6 +89,7 @@ class Uplink:
     def send(self, row: Transition) -> None:
         """Spool a row; it is sent, and forgotten once the learner's store has it."""
         self._sender.check()
+        self._backlog.add(time.monotonic())
         blob = encode_row(row, self._spec)
         if self._journal is None:
             self._spool.append(blob)
@@ -109,6 +113,7 @@ class Uplink:
         Raises:
             StorageError: The spool can't take it.
         """
+        self._backlog.add(time.monotonic())
         self._spool.append(encode_label(Label(self._actor, episode, verdict, worth)))
 
     def progress(self) -> Progress:
@@ -148,6 +153,7 @@ class Uplink:
             return  # the base that these weights edit is still on its way
         policy.load(meta, {**arrays, **self._base[1]})
         self._trained = int(meta["trained_steps"])
+        self._weights_time = time.monotonic()
         self._newest = None
 
     def renew_critic(self) -> None:
@@ -172,15 +178,26 @@ class Uplink:
             self.refresh(policy)
 
     def status(self) -> dict[str, Any]:
-        """Return depth of the spool and state of the connection."""
-        status = self._sender.status()
+        """Return what waits for the learner and for how long, and the state of the connection.
+
+        Keys: spool_depth [rows] and spool_bytes [B] wait, the oldest for spool_age [s];
+        flying_bytes [B] of them are on the way; ack_lag [s] is how long the learner took last;
+        weights_age [s] is how long ago new weights came; disk_free_bytes and disk_hours are left.
+        """
+        status, now = self._sender.status(), time.monotonic()
         critic = {} if self._critics is None else self._critics.status()
         disk, alarm = self._disk.look()
         if alarm:
             log.warning("%s", alarm)
         return {
             "spool_depth": status.depth,
+            "spool_bytes": self._spool.depth_bytes,
+            "spool_age": self._backlog.age(status.depth, now),
+            "flying_bytes": status.unacked_bytes,
+            "ack_lag": status.lag,
             "connected": status.connected,
+            "weights_age": now - self._weights_time,
+            "disk_free_bytes": disk.free,
             "disk_hours": disk.hours,
             **critic,
         }

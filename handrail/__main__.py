@@ -31,6 +31,7 @@ COMMANDS = {
     "record": Command("actor.commands.record", "record demonstrations into a run folder"),
     "bc": Command("actor.commands.bc", "train the base policy from demonstrations"),
     "eval": Command("actor.commands.eval", "evaluate a run's newest checkpoint"),
+    "status": Command("actor.commands.status", "how a run stands now, on each of its hosts"),
     "report": Command("actor.commands.report", "write a run's summary and picture again"),
     "risk": Command("actor.commands.risk", "train, calibrate or plot a run's risk critic"),
     "recorder": Command(
@@ -47,7 +48,8 @@ COMMANDS = {
     "learner": Command("learner.__main__", "the learner's process"),
 }
 GROUPS = {
-    "work": ("train", "new", "record", "bc", "eval", "report", "risk", "recorder", "data"),
+    "work": ("train", "record", "bc", "eval", "report", "risk"),
+    "a run": ("new", "status", "data", "recorder"),
     "this machine": ("doctor", "keys"),
     "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
 }

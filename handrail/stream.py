@@ -54,13 +54,15 @@ class SenderStatus(NamedTuple):
     unacked_bytes: int  # [B], sent and not acknowledged
     connected: bool  # the learner answers and takes rows
     refusal: str  # why the learner takes none, "" when it does
-    refilled: int = 0  # [rows], sent again because the learner's store had lost them
+    refilled: int  # [rows], sent again because the learner's store had lost them
+    lag: float  # [s], from sending to acknowledgement, of the newest batch that was acknowledged
 
 
 class _Sent(NamedTuple):
     id: int  # of the batch's last row
     rows: int
     bytes: int
+    time: float  # [s], monotonic
 
 
 class StreamSender:
@@ -109,6 +111,7 @@ class StreamSender:
         self._flying_rows = self._flying_bytes = 0
         self._cursor = 0
         self._acked = 0
+        self._lag = 0.0
         self._heard = self._say = 0.0
         self._pause = _HELLO_S[0]
         self._refusal = ""
@@ -157,6 +160,7 @@ class StreamSender:
             self._welcomed,
             self._refusal,
             self._refilled,
+            self._lag,
         )
 
     def drain(self, timeout_s: float) -> None:
@@ -276,10 +280,11 @@ class StreamSender:
         lone = len(blobs[0]) >= LONE_ROW
         body = blobs if lone else [b"".join(blobs)]
         sock.send_multipart([dump(head), *body], zmq.NOBLOCK, copy=not lone)
+        now = time.monotonic()
         if not self._sent:
-            self._heard = time.monotonic()  # an answer is due from now on
+            self._heard = now  # an answer is due from now on
         self._cursor = rows[-1].id
-        self._sent.append(_Sent(rows[-1].id, len(rows), sum(head.sizes)))
+        self._sent.append(_Sent(rows[-1].id, len(rows), sum(head.sizes), now))
         self._flying_rows += len(rows)
         self._flying_bytes += self._sent[-1].bytes
         return True
@@ -351,6 +356,7 @@ class StreamSender:
             done = self._sent.popleft()
             self._flying_rows -= done.rows
             self._flying_bytes -= done.bytes
+            self._lag = time.monotonic() - done.time
         with self._progress:
             self._acked += released
             self._progress.notify_all()

@@ -172,7 +172,13 @@ class Server:
         self._checkpoint_time = time.monotonic()
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {**self.ledger.counts(), "updates": self.trainer.updates}
+        return {
+            **self.ledger.counts(),
+            "updates": self.trainer.updates,
+            "due": self.trainer.due(),
+            "phase": self.trainer.phase,
+            "version": self.trainer.version,
+        }
 
     def _checkpoint_on_request(self, _: dict[str, Any]) -> dict[str, Any]:
         self._checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_audit import audit_rows
@@ -64,6 +66,12 @@ class Host:
         assert self.start(*arguments).wait(120) == 0, self.said(arguments[0])
         return self.said(arguments[0])
 
+    def ask(self, code: int = 0) -> dict[str, Any]:
+        """Return what `handrail status` says here."""
+        asked = self.start("status", "runs/reach", "--json")
+        assert asked.wait(60) == code, self.said("status")
+        return json.loads(self.said("status").splitlines()[-1])
+
     def said(self, command: str) -> str:
         return (self.home / f"{command}.out").read_text()
 
@@ -104,8 +112,14 @@ def test_two_hosts_train_over_keys_and_a_dead_learner_comes_back(tmp_path: Path)
         while actor.poll() is None:
             assert time.monotonic() < deadline, robot.said("actor") + learner.said("learner")
             if not killed and stored() >= STEPS // 2:
+                status = robot.ask()
+                assert status["learner"]["env_steps"] >= STEPS // 2
+                assert status["actor"]["connected"]
+                assert status["actor"]["disk_free_bytes"] > 0
+                assert status["actor"]["age"] < 30.0
                 teacher.kill()
                 teacher.wait()
+                assert "waited 2 s for learner's answer" in robot.ask(code=1)["learner"]["error"]
                 teacher, killed = start(learner, "learner"), True
             time.sleep(0.2)
         assert actor.returncode == 0, robot.said("actor")
