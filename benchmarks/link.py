@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from link_limits import disk_rate, push_rate
-from link_sides import spec_of, stream_rate
+from link_sides import acquaint, spec_of, stream_rate
 from link_waits import loop_us, many_actors, publish_ms, round_trip_us
 
 from handrail.codec import row_bytes
@@ -43,11 +43,15 @@ def measure_rates(parent: Path, rounds: int, seconds: float) -> Rates:
         with tempfile.TemporaryDirectory(dir=parent) as folder:
             return stream_rate(images, seconds, Path(folder))
 
+    keys = parent / "keys"
+    acquaint(keys)
     sides = {
         "state": lambda: stream_rate(False, seconds, None),
         "state_raw": lambda: push_rate(state, seconds),
         "image": lambda: stream_rate(True, seconds, None),
         "image_raw": lambda: push_rate(image, seconds),
+        "image_curve": lambda: stream_rate(True, seconds, None, keys),
+        "image_raw_curve": lambda: push_rate(image, seconds, curve=True),
         "disk": lambda: disk_rate(parent, seconds),
         "durable_image": lambda: durable(True),
         "durable_state": lambda: durable(False),
@@ -75,7 +79,7 @@ def figures_of(rates: Rates) -> dict[str, Any]:
         "state_tps_vs_raw": ratio("state", "state_raw"),
         "image_tps": round(median("image")),
         "image_vs_raw": ratio("image", "image_raw"),
-        "image_vs_raw_curve": None,
+        "image_vs_raw_curve": ratio("image_curve", "image_raw_curve"),
         "durable_state_tps": round(median("durable_state")),
         "durable_image_tps": round(median("durable_image")),
         "disk_mbps": round(1e-6 * median("disk"), 1),

@@ -15,6 +15,8 @@ import numpy as np
 from link_memory import MemorySpool, MemoryStore
 
 from handrail.codec import encode_row, row_bytes
+from handrail.keys.files import HOST, new_pair, write_allowed, write_pair
+from handrail.keys.host import HostKeys
 from handrail.receive import StreamReceiver
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
@@ -75,10 +77,21 @@ def child(work: Callable[..., None], *arguments: Any) -> Iterator[Connection]:
             process.join()
 
 
-def learner(pipe: Connection, endpoint: str, spec: EnvSpec, folder: Path | None) -> None:
+def acquaint(folder: Path) -> None:
+    """Give a learner and a robot keys in folders of these names, each on the other's list."""
+    pairs = {name: new_pair() for name in ("learner", "robot")}
+    for name, other in (("learner", "robot"), ("robot", "learner")):
+        write_pair(folder / name, HOST, pairs[name])
+        write_allowed(folder / name, {pairs[other].public: other})
+
+
+def learner(
+    pipe: Connection, endpoint: str, spec: EnvSpec, folder: Path | None, keys: Path | None = None
+) -> None:
     """Take rows until the pipe is closed; on any message answer rows per actor."""
     store = MemoryStore() if folder is None else Store(folder / "store.db", spec)
-    with StreamReceiver(endpoint, store, spec) as receiver:
+    host = None if keys is None else HostKeys(keys / "learner")
+    with StreamReceiver(endpoint, store, spec, host) as receiver:
         pipe.send("ready")
         while True:
             receiver.arrivals(0.02)
@@ -92,13 +105,16 @@ def learner(pipe: Connection, endpoint: str, spec: EnvSpec, folder: Path | None)
         store.close()
 
 
-def stream_rate(images: bool, seconds: float, folder: Path | None) -> float:
+def stream_rate(
+    images: bool, seconds: float, folder: Path | None, keys: Path | None = None
+) -> float:
     """Return transitions/s from the actor's `send` to the learner's acknowledgement.
 
     Args:
         images: Two cameras, or none.
         seconds: How long to append rows; the time until the last is acknowledged counts too [s].
         folder: Of spool and store; None for neither.
+        keys: Folder in which learner and robot were acquainted; None for a link without keys.
     """
     spec, endpoint = spec_of(images), free_endpoint()
     rows = rows_of(spec)
@@ -106,8 +122,12 @@ def stream_rate(images: bool, seconds: float, folder: Path | None) -> float:
         MemorySpool() if folder is None else Spool(folder / "spool.db", row=row_bytes(spec))
     )
     hello = Hello.of("actor-0", spool.session, spec)
+    host = None if keys is None else HostKeys(keys / "robot")
     try:
-        with child(learner, endpoint, spec, folder), StreamSender(endpoint, spool, hello) as sender:
+        with (
+            child(learner, endpoint, spec, folder, keys),
+            StreamSender(endpoint, spool, hello, keys=host) as sender,
+        ):
             while not sender.status().connected:
                 time.sleep(0.01)
             count, begin = 0, time.perf_counter()
