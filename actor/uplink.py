@@ -27,6 +27,7 @@ from handrail.transition import Transition
 from handrail.transport import RequestClient, StreamSender, Subscriber
 from handrail.wire import Hello
 from learner.acting import Policy
+from learner.packet import widened
 from learner.risk.publish import TOPIC
 
 log = logging.getLogger("actor")
@@ -151,7 +152,7 @@ class Uplink:
         meta, arrays = self._newest
         if meta["base_version"] != self._base[0]["base_version"]:
             return  # the base that these weights edit is still on its way
-        policy.load(meta, {**arrays, **self._base[1]})
+        policy.load(meta, widened({**arrays, **self._base[1]}))
         self._trained = int(meta["trained_steps"])
         self._weights_time = time.monotonic()
         self._newest = None

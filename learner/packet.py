@@ -45,6 +45,27 @@ def split_base(
     return base, {name: a for name, a in arrays.items() if name not in base}
 
 
+def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a packet with 16 bits a weight, rounded to the nearest: 2^-11 of it at most.
+
+    The normaliser keeps its bits: its hash is compared. A weight beyond 65504 becomes an infinity,
+    which no broadcast takes.
+    """
+    with np.errstate(over="ignore"):
+        return {
+            name: array if name.startswith("normaliser/") else array.astype(np.float16)
+            for name, array in arrays.items()
+        }
+
+
+def widened(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a packet with 32 bits a weight; what `halved` rounded away stays away."""
+    return {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in arrays.items()
+    }
+
+
 def template(
     learner: LearnerConfig, base: BaseConfig, spec: EnvSpec, with_base: bool
 ) -> PolicyWeights:

@@ -28,7 +28,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.data.label import adopt
 from learner.gate import Verdict, announce
 from learner.ledger import Ledger
-from learner.packet import split_base
+from learner.packet import halved, split_base
 from learner.restore import checkpoint, restore, take_in
 from learner.risk.publish import TOPIC, CriticWatch
 from learner.store import Store
@@ -52,7 +52,9 @@ class Server:
         self.publish_steps = int(plan["publish_steps"])
         self.config = from_dict(LearnerConfig, config.get("learner", {}), "learner")
         base = from_dict(BaseConfig, config.get("base", {}), "base")
-        link = open_link(run, from_dict(LinkConfig, config.get("link", {}), "link"), listens=True)
+        wanted = from_dict(LinkConfig, config.get("link", {}), "link")
+        link = open_link(run, wanted, listens=True)
+        self._half = wanted.half
         self.metrics = Metrics(run, "learner")
         self.trainer = Trainer(self.config, base, spec, int(plan["seed"]))
         self.ledger = Ledger()
@@ -128,6 +130,8 @@ class Server:
         meta, arrays = self.trainer.packet()
         tell(self.trainer, before, self.metrics)
         base, rest = split_base(arrays)
+        if self._half:
+            rest = halved(rest)
         if meta["base_version"] != self._base_published:
             version = {"base_version": meta["base_version"]}
             self.broadcast.publish("base", version, base, given=True)

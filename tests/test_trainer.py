@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 from made_rows import SPEC, make_episode
 
+from handrail.broadcast import Broadcaster
 from handrail.errors import CheckpointError, ConfigError, Error, ProtocolMismatch
 from handrail.transition import Source, Transition
 from learner.acting import Policy, load_policy
 from learner.checkpoint import Checkpoints
 from learner.config import BaseConfig, LearnerConfig
-from learner.packet import split_base
+from learner.packet import halved, split_base, widened
 from learner.presets import preset
 from learner.restore import checkpoint
 from learner.trainer import Trainer
@@ -180,6 +182,37 @@ def test_packet_is_a_copy(trained):
     assert {name.split("/")[0] for name in arrays} == {"actor", "ema_actor", "base", "normaliser"}
     base, rest = split_base(arrays)
     assert same({**base, **rest}, arrays)
+
+
+def test_half_precision_rounds_weights_by_two_to_the_minus_eleven_and_hardly_moves_actions(trained):
+    meta, arrays = trained.packet()
+    base, rest = split_base(arrays)
+    half = halved(rest)
+    sent, whole = (sum(a.nbytes for a in packet.values()) for packet in (half, rest))
+    assert 0.5 < sent / whole < 0.53
+    got = widened({**half, **base})
+    for name, array in arrays.items():
+        assert got[name].dtype == np.float32, name
+        tiny = np.finfo(np.float16).smallest_subnormal
+        np.testing.assert_allclose(got[name], array, rtol=2**-11, atol=float(tiny), err_msg=name)
+    assert got["normaliser/mean"].tobytes() == arrays["normaliser/mean"].tobytes()
+    policy, rounded = policy_of(trained), Policy(SPEC, trained.config, trained.base_config)
+    rounded.load(meta, got)
+    states = np.random.default_rng(0).normal(0, 5, (50, SPEC.state)).astype(np.float32)
+    moved = [np.abs(policy.act(s).action - rounded.act(s).action).max() for s in states]
+    assert 0 < max(moved) < 5e-3  # of a half-range
+
+
+def test_a_weight_too_large_for_half_precision_is_never_sent(trained):
+    _, arrays = trained.packet()
+    name = next(name for name in arrays if name.startswith("actor/"))
+    half = halved({**arrays, name: arrays[name] + np.float32(1e6)})
+    assert not np.isfinite(half[name]).all()
+    with (
+        Broadcaster(f"ipc://@handrail-test-{uuid.uuid4().hex}") as broadcast,
+        pytest.raises(ProtocolMismatch, match="finite"),
+    ):
+        broadcast.publish("policy", {}, half)
 
 
 def test_critics_are_published_only_where_selection_needs_them():
