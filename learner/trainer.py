@@ -35,6 +35,7 @@ from learner.trust import Trust, gain
 from learner.update import METRICS, Fixed, init_state, make_update
 
 FORMAT = 1  # of state_dict
+CLOCK = "time_left"  # the part of the state that says how far the time limit is
 
 
 class Trainer:
@@ -48,6 +49,13 @@ class Trainer:
             "base.kind",
             base.kind,
             f'"bc" for learner.preset {config.preset!r}, which edits or falls back on a base',
+        )
+        check(
+            CLOCK in spec.slices or not config.timeout_is_failure,
+            "learner.timeout_is_failure",
+            True,
+            f"False for task {spec.task}, whose state has no {CLOCK!r}: critics that don't know "
+            "when time is up can't tell what ends then; [gym] clock gives an environment one",
         )
         for name in base.ignore:
             check(name in spec.slices, "base.ignore", name, f"one of {', '.join(spec.slices)}")

@@ -7,24 +7,24 @@ import mmap
 import os
 import select
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Request, Snapshot
+from controllers.robot import REQUEST_SIZE, Request, Snapshot
 from handrail.errors import DeviceLost, NotGranted, ProtocolMismatch
 from robot_env import doorbell
 from robot_env.critic_slot import send_array
-from robot_env.grant import Grant, read_key, why_refused
-from robot_env.shared import Block, Layout, Segment
+from robot_env.dial import Caller, dial
+from robot_env.grant import Grant, why_refused
+from robot_env.pulse import Pulse
+from robot_env.shared import Block, Segment
 
 if TYPE_CHECKING:
     from robot_env.tasks.base import Task
 
-_BEAT = 0.004  # [s], between heartbeats
 _RETRY = 0.02  # [s], between attempts to connect
 _PAUSE = 5e-4  # [s], before another look at a block that is being written
 _STALE = 1.0  # [s], real time: a snapshot this old means that the host hangs
@@ -50,12 +50,11 @@ class HostClient:
             ask: What to be granted beyond the policy's authority.
             key: File of the host's key, `Run.key`; needed to be granted more.
         """
-        self._ask, self._key = ask | Grant.POLICY, key
+        self._caller = Caller(run_id, spec_hash, ask | Grant.POLICY, key)
         self.grant = Grant.POLICY  # what the host granted
-        self._address = doorbell.address(run_id)
-        self._run_id, self._spec_hash, self._answer_within = run_id, spec_hash, answer_within
+        self._answer_within = answer_within
         self._conn: socket.socket | None = None
-        self._pulse: _Pulse | None = None
+        self._pulse: Pulse | None = None
         self._segment: Segment
         self._period = 0.1  # [s]
         self._next = 0.0  # [s], end of the period under way; real time
@@ -124,7 +123,7 @@ class HostClient:
             except DeviceLost as error:
                 if time.monotonic() > end:
                     raise DeviceLost(
-                        f"no robot host for run {self._run_id} within {deadline:g} s "
+                        f"no robot host for run {self._caller.run_id} within {deadline:g} s "
                         f"(last: {error}); start one with `handrail host --run <folder>`"
                     ) from None
             time.sleep(_RETRY)
@@ -245,74 +244,11 @@ class HostClient:
         self.close()
 
     def _connect(self, wait: float) -> None:
-        conn = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        try:
-            conn.settimeout(min(wait, self._answer_within))
-            try:
-                conn.connect(self._address)
-            except OSError as error:
-                raise DeviceLost(f"can't connect: {error.strerror or error}") from None
-            pid, uid = doorbell.peer(conn)
-            if uid != os.getuid():
-                raise ProtocolMismatch(
-                    f"the socket of run {self._run_id} belongs to user {uid}, "
-                    f"this process to {os.getuid()}"
-                )
-            try:
-                kind, welcome, fd = doorbell.receive(conn)
-            except TimeoutError:
-                raise DeviceLost(f"host process {pid} doesn't answer") from None
-            if kind == doorbell.ERROR:
-                doorbell.raise_error(welcome)
-            self._accept(welcome, fd)
-            self.grant = self._claim(conn)
-            conn.settimeout(self._answer_within)
-        except BaseException:
-            conn.close()
-            raise
-        self._conn = conn
-        if self.realtime:
-            self._pulse = _Pulse(self._segment)
-
-    def _claim(self, conn: socket.socket) -> Grant:
-        """Return what the host grants of what this client asks for."""
-        if self._ask == Grant.POLICY:
-            return Grant.POLICY
-        if self._key is None:
-            raise NotGranted(f"asking for {self._ask!r} takes the host's key, got none")
-        claim = {"key": read_key(self._key), "ask": int(self._ask)}
-        doorbell.send(conn, doorbell.CLAIM, claim)
-        try:
-            kind, reply, _ = doorbell.receive(conn)
-        except TimeoutError:
-            raise DeviceLost("the host doesn't answer a claim") from None
-        if kind == doorbell.ERROR:
-            doorbell.raise_error(reply)
-        return Grant(int(reply["grant"]))
-
-    def _accept(self, welcome: dict[str, Any], fd: int | None) -> None:
-        if fd is None:
-            raise ProtocolMismatch("the host's welcome came without shared memory")
-        try:
-            if welcome.get("version") != doorbell.VERSION:
-                raise ProtocolMismatch(
-                    f"host speaks version {welcome.get('version')} of the host protocol, "
-                    f"this client {doorbell.VERSION}"
-                )
-            if self._spec_hash is not None and welcome["spec_hash"] != self._spec_hash:
-                raise ProtocolMismatch(
-                    f"host runs task {welcome['task']!r} with spec {welcome['spec_hash']}, "
-                    f"this client means {self._spec_hash}"
-                )
-            images = {name: tuple(shape) for name, shape in welcome["images"].items()}
-            layout = Layout(REQUEST_SIZE, SNAPSHOT_SIZE, int(welcome["nominal"]), images)
-            self._period = 1.0 / float(welcome["control_hz"])
-        except BaseException:
-            os.close(fd)
-            raise
-        self._segment = Segment.attach(fd, layout)
-        self.welcome = welcome
+        call = dial(self._caller, wait, self._answer_within)
+        self._conn, self.welcome, self._segment, self._period, self.grant = call
         self._next = time.monotonic()
+        if self.realtime:
+            self._pulse = Pulse(self._segment)
 
     def _step_realtime(self, values: np.ndarray) -> Snapshot:
         conn, refused = self._connection(), self._segment.refused
@@ -389,7 +325,7 @@ class HostClient:
 
     def _lose(self, why: str) -> NoReturn:
         self._drop()
-        raise DeviceLost(f"lost the robot host of run {self._run_id}: {why}")
+        raise DeviceLost(f"lost the robot host of run {self._caller.run_id}: {why}")
 
     def _drop(self) -> None:
         if self._pulse is not None:
@@ -398,20 +334,3 @@ class HostClient:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
-
-
-class _Pulse:
-    """The heartbeat, from a thread of its own: it beats as long as the process runs."""
-
-    def __init__(self, segment: Segment) -> None:
-        self._segment, self._stop = segment, threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(_BEAT):
-            self._segment.beat()

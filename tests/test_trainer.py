@@ -277,6 +277,14 @@ def test_residual_without_base_is_refused_with_the_reason():
         Trainer(RESFIT, replace(BASE, ignore=("wrench",)), SPEC)
 
 
+def test_a_time_limit_is_a_failure_only_where_the_state_has_a_clock():
+    config = replace(RESFIT, timeout_is_failure=True)
+    with pytest.raises(ConfigError, match="has no 'time_left'"):
+        trainer_with([], config)
+    clocked = replace(SPEC, slices={"x": (0, 2), "time_left": (2, 3)})
+    assert Trainer(config, BASE, clocked, 1).config.timeout_is_failure
+
+
 def test_demonstrations_get_the_bases_context_as_the_queue_would_hand_it_out():
     trainer = trainer_with([replace(row, base_valid=False) for row in demos()])
     trainer.fit_base()
