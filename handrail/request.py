@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import zmq
 
 from handrail import errors
-from handrail.endpoint import new_socket
+from handrail.endpoint import GONE_S, new_socket
 from handrail.errors import Error, LinkTimeout, ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door, Line
@@ -130,7 +130,7 @@ class RequestClient:
         self.endpoint, self.peer = endpoint, peer
         self._numbers = itertools.count(1)
         self._context = zmq.Context()
-        self._sock = new_socket(self._context, zmq.DEALER, 2 * MAX_HEADER)
+        self._sock = new_socket(self._context, zmq.DEALER, 2 * MAX_HEADER, gone_s=GONE_S)
         self._sock.immediate = True  # a question waits for a connection, it doesn't pile up
         try:
             self._line = Line(self._sock, endpoint, keys, learner)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from handrail.endpoint import Wake, check_endpoint, new_socket
+from handrail.endpoint import GONE_S, Wake, check_endpoint, new_socket
 from handrail.errors import LinkTimeout, ProtocolMismatch, StorageError
 from handrail.keys.door import Line
 from handrail.keys.host import HostKeys
@@ -119,7 +119,7 @@ class StreamSender:
         self._progress = threading.Condition()
         self._stop = threading.Event()
         self._context = zmq.Context()
-        sock = new_socket(self._context, zmq.DEALER, _MAX_ANSWER)
+        sock = new_socket(self._context, zmq.DEALER, _MAX_ANSWER, gone_s=GONE_S)
         sock.immediate = True  # without a connection a send fails at once instead of piling up
         try:
             self._line = Line(sock, endpoint, keys, learner)
