@@ -12,7 +12,7 @@ import zmq
 
 from handrail import errors
 from handrail.endpoint import GONE_S, new_socket
-from handrail.errors import Error, LinkTimeout, ProtocolMismatch
+from handrail.errors import Damaged, Error, LinkTimeout, ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door, Line
 from handrail.keys.host import HostKeys
@@ -75,7 +75,8 @@ class RequestServer:
                 self.kept_out += 1
                 continue
             reply = self._answer([frame.bytes for frame in frames])
-            self._sock.send_multipart([identity.bytes, reply], zmq.NOBLOCK)
+            if reply:
+                self._sock.send_multipart([identity.bytes, reply], zmq.NOBLOCK)
         return _POLL_REQUESTS
 
     def close(self) -> None:
@@ -101,6 +102,9 @@ class RequestServer:
                 known = ", ".join(sorted(self._handlers))
                 raise ProtocolMismatch(f"unknown request {ask.kind!r}; known: {known}")
             return dump(Answer(number, handler(ask.payload) or {}))
+        except Damaged as error:
+            log.warning("a request is lost: %s", error)
+            return b""
         except Error as error:
             log.warning("refused a request: %s", error)
             return dump(Answer(number, {}, str(error), type(error).__name__))
@@ -161,7 +165,10 @@ class RequestClient:
             raise LinkTimeout(f"{what}: nobody listens there{self._line.hint()}")
         self._sock.send(question, zmq.NOBLOCK)
         while self._sock.poll(_left_ms(deadline)):
-            answer = load(self._sock.recv(zmq.NOBLOCK))
+            try:
+                answer = load(self._sock.recv(zmq.NOBLOCK))
+            except Damaged:
+                continue
             if not isinstance(answer, Answer) or answer.id not in (number, 0):
                 continue  # of a question that was given up earlier
             if answer.error:
