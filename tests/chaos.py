@@ -36,11 +36,12 @@ from chaos_ends import LINE, SETTLE_S
 from made_link import SPEC
 
 from handrail.database import set_aside
+from handrail.process import SUPERVISOR
 from learner.data.backup import backup, restore
 
 HERE = Path(__file__).resolve().parent
 ACTORS = {"arm-bytes": "bytes", "arm-messages": "messages"}  # and the proxy that each sends through
-SAVE, REPLACE = 1, 3  # [-], of four kills of the learner: a backup before it; the backup after it
+SAVE, REPLACE = 0, 3  # [-], of four kills of the learner: a backup before it; the backup after it
 PATIENCE_S = 15.0  # [s], the next kill comes even if no row is made
 
 
@@ -97,7 +98,12 @@ class Cast:
         if role in ACTORS.values():
             arguments.append(f"{self._plan.seed} {role} {time.time_ns()}")
         command = [sys.executable, "-W", "error", str(HERE / script), *arguments]
-        self.running[role] = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        self.running[role] = subprocess.Popen(
+            command,
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, SUPERVISOR: str(os.getpid())},  # it dies with us
+        )
 
     def start_all(self) -> None:
         """Start every process."""
@@ -169,6 +175,9 @@ def run(folder: Path, plan: Plan, say: bool = True) -> dict[str, Any]:
     try:
         with (folder / "events.log").open("a") as log:
             cast.start_all()
+            while not (folder / "learner.counts").exists():  # then there is a store
+                cast.check()
+                time.sleep(0.05)
             for number in range(done, len(todo)):
                 due = plan.transitions * (number + rng.random()) / len(todo)
                 patience = time.monotonic() + PATIENCE_S
@@ -235,6 +244,7 @@ def report(folder: Path, found: Audit) -> dict[str, Any]:
             "learner": events["learner"],
             "proxy": sum(events[name] for name in ACTORS.values()),
         },
+        "connections": tally["connection"],  # through the proxy of bytes
         "cuts": tally["cut"],
         "half_open": tally["deaf"] + tally["orphan"],
         "slowed": tally["delay"] + tally["stall"] + tally["drip"],
@@ -244,6 +254,7 @@ def report(folder: Path, found: Audit) -> dict[str, Any]:
         "flips": both["flip"] + tally["bitflip"],
         "dropped": both["drop"],
         "stores_replaced": events["older"] + events["restored"],
+        "refilled": sum(map(int, lines(folder, "*.refilled"))),
         "refusals_borne": len(lines(folder, "*.refused")),
         "refused_by_learner": refused,
         "given_up_by_learner": missing,

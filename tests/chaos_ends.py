@@ -23,6 +23,7 @@ from made_link import SPEC
 
 from handrail.codec import encode_row
 from handrail.errors import ProtocolMismatch
+from handrail.process import join_supervisor
 from handrail.spool import Spool
 from handrail.transition import Source, Transition
 from handrail.transport import StreamReceiver, StreamSender
@@ -116,19 +117,23 @@ def actor(folder: Path, name: str, endpoint: str, rate: float) -> None:
     """
     life = random.SystemRandom().getrandbits(LIFE_BITS)
     rows, stop = rows_of(life), folder / "stop"
-    refusal = ""
+    refusal, refilled = "", 0
     with (
         Spool(folder / f"{name}.db", actor=name, task_hash=SPEC.task_hash) as spool,
         StreamSender(
             endpoint, spool, Hello.of(name, spool.session, SPEC), answer_s=0.5, batch_rows=50
         ) as sender,
         (folder / f"{name}.refused").open("a") as refused,
+        (folder / f"{name}.refilled").open("a") as again,
     ):
         journal = Journal(folder / f"{name}.journal", spool.session)
 
         def look() -> None:
-            """Note why the learner takes nothing; a real actor ends here and is started again."""
-            nonlocal refusal
+            """Note rows sent again, and refusals, at which a real actor ends."""
+            nonlocal refusal, refilled
+            before, refilled = refilled, sender.status().refilled
+            if refilled > before:
+                print(refilled - before, file=again, flush=True)
             try:
                 sender.check()
             except ProtocolMismatch as error:
@@ -150,6 +155,7 @@ def actor(folder: Path, name: str, endpoint: str, rate: float) -> None:
             look()
             assert time.monotonic() < deadline, f"{spool.depth} rows left: {sender.status()}"
             time.sleep(0.02)
+        look()
 
 
 def learner(folder: Path, endpoint: str) -> None:
@@ -171,6 +177,7 @@ def learner(folder: Path, endpoint: str) -> None:
 
 
 if __name__ == "__main__":
+    join_supervisor(signal.SIGKILL)
     if sys.argv[1] == "learner":
         learner(Path(sys.argv[2]), sys.argv[3])
     else:

@@ -13,6 +13,7 @@ import asyncio
 import heapq
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,10 @@ from urllib.parse import urlsplit
 
 import zmq
 
-FATE_S = 3.0  # [s], a connection lives so long in the mean
+from handrail.process import join_supervisor
+
+FATE_S = 0.8  # [s], a connection lives so long in the mean
+FATES = {"deaf": 0.05, "orphan": 0.05, "cut": 0.9}  # [-], what becomes of it then
 HALF_OPEN_S = (1.0, 30.0)  # [s], one end goes on alone
 SLOW = {"delay": 0.03, "stall": 0.005, "drip": 0.02, "bitflip": 0.003}  # [-], of chunks
 HARM = {"drop": 0.02, "duplicate": 0.04, "reorder": 0.04, "truncate": 0.01, "flip": 0.015}
@@ -158,7 +162,7 @@ class Pipe:
     async def run(self, down: asyncio.StreamWriter, up: asyncio.StreamWriter, *pumps) -> None:
         """Forward until the fate's time has come or an end is closed, then do as fated."""
         tasks = [asyncio.create_task(pump) for pump in pumps]
-        fate = self._rng.choice(["cut", "cut", "deaf", "orphan"])
+        fate = pick(self._rng, FATES) or "cut"
         done, _ = await asyncio.wait(
             tasks,
             timeout=self._rng.expovariate(1 / FATE_S),
@@ -224,6 +228,7 @@ async def forward_bytes(listen: str, upstream: str, rng: random.Random, tally: T
         except OSError:
             down.transport.abort()
             return
+        tally.add("connection")
         pipe = Pipe(rng, tally)
         await pipe.run(down, up, pipe.pump(reader, up), pipe.pump(ahead, down))
 
@@ -238,6 +243,7 @@ def address(endpoint: str) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
+    join_supervisor(signal.SIGKILL)
     kind, folder, listen, upstream, seed = sys.argv[1:]
     rng, tally = random.Random(seed), Tally(Path(folder) / f"{kind}.tally")
     if kind == "bytes":

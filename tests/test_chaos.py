@@ -42,6 +42,7 @@ def test_ten_kills_and_harm_on_the_way_cost_no_row(tmp_path: Path) -> None:
     assert summary["transitions"] >= 3000
     assert summary["kills"] == {"actor": 5, "learner": 5, "proxy": 3}
     assert summary["stores_replaced"] == 1
+    assert summary["refilled"] > 0
     assert summary["cuts"] + summary["half_open"] > 0
     assert sum(summary[what] for what in ("duplicates", "reorderings", "dropped")) > 5
 

@@ -447,6 +447,7 @@ def test_an_ack_of_an_earlier_hello_says_nothing_about_the_store_that_is(
             actor.spool.append(blob(t))
         actor.spool.flush(10.0)
         attempts: list[int] = []
+        identity = b""
         deadline = time.monotonic() + 20
         while len(attempts) < 2:
             assert time.monotonic() < deadline
