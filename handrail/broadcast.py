@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _COPY_BYTES = 4 << 20  # [B], below it a copy is cheaper than pyzmq's thread for zero-copy sends
 _MAX_SUBSCRIPTION = 4096  # [B], all that an actor sends here is a topic's name
+_GONE_S = 30.0  # [s], a longer silence is no long message: 20 MB take that at 5 Mbit/s
 _QUEUE = 2  # [messages], per actor and topic that may wait in the learner
 
 
@@ -180,7 +181,7 @@ class Subscriber:
         try:
             for topic in topics:
                 # One socket a topic: conflation keeps one message a socket, whatever its topic.
-                sock = new_socket(self._context, zmq.SUB, max_bytes)
+                sock = new_socket(self._context, zmq.SUB, max_bytes, gone_s=_GONE_S)
                 sock.conflate = True
                 sock.subscribe(_prefix(topic))
                 self._lines[topic] = Line(sock, endpoint, keys, learner)

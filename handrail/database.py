@@ -233,7 +233,7 @@ def set_aside(path: Path, why: str) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
         number += 1
-    for suffix in ("-shm", "-wal", ""):
+    for suffix in ("-shm", "-wal", "-journal", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))

@@ -15,6 +15,7 @@ from handrail.errors import ConfigError
 
 _IPC_MAX = 107  # [B], length of a unix socket's path in Linux
 _MAX_MESSAGE = 1 << 30  # [B], a longer message closes the connection that sent it
+GONE_S = 5.0  # [s], a peer whose machine or network says nothing for so long has vanished
 
 
 def check_endpoint(endpoint: str, keyed: bool = False) -> None:
@@ -66,7 +67,11 @@ def is_loopback(host: str) -> bool:
 
 
 def new_socket(
-    context: zmq.Context, kind: int, max_message: int = _MAX_MESSAGE, queue: int | None = None
+    context: zmq.Context,
+    kind: int,
+    max_message: int = _MAX_MESSAGE,
+    queue: int | None = None,
+    gone_s: float | None = None,
 ) -> zmq.Socket:
     """Return a socket that never holds up the end of a process and bounds what it takes in.
 
@@ -75,12 +80,18 @@ def new_socket(
         kind: ZeroMQ's type of socket.
         max_message: A longer frame closes the connection that sent it [B].
         queue: Messages of one peer that may wait to be taken; ZeroMQ's own number where None.
+        gone_s: A connection on which nothing comes for so long, not even an answer to libzmq's own
+            question, is given up, and made anew by the side that connects. Longer than the longest
+            message takes [s]. None to leave it to TCP, which takes a quarter of an hour.
     """
     sock = context.socket(kind)
     sock.linger = 0
     sock.maxmsgsize = max_message
     if queue is not None:
         sock.rcvhwm = queue
+    if gone_s is not None:
+        sock.heartbeat_ivl = int(1e3 * gone_s / 5)
+        sock.heartbeat_timeout = int(1e3 * gone_s)
     sock.ipv6 = False
     return sock
 

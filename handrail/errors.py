@@ -25,6 +25,10 @@ class ProtocolMismatch(Error, ValueError):
     """Two peers disagree on protocol version, task or spec; the message names both sides."""
 
 
+class Damaged(ProtocolMismatch):
+    """A message was changed on its way; whoever gets it goes on as if it had been lost."""
+
+
 class NotGranted(Error, PermissionError):
     """A peer asked for what it was not granted; the message says what it has and what it takes."""
 

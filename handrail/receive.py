@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import zmq
 
 from handrail.codec import Buffer, row_bytes
-from handrail.endpoint import new_socket
+from handrail.endpoint import GONE_S, new_socket
 from handrail.errors import ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door
@@ -114,11 +114,9 @@ class StreamReceiver:
         self._row_bytes = row_bytes(spec)
         self._context = zmq.Context()
         self._sock = new_socket(
-            self._context, zmq.ROUTER, max(_MAX_FRAME, 2 * self._row_bytes), _QUEUE
+            self._context, zmq.ROUTER, max(_MAX_FRAME, 2 * self._row_bytes), _QUEUE, GONE_S
         )
         self._sock.router_mandatory = True  # says who is gone, instead of dropping in silence
-        self._sock.set(zmq.HEARTBEAT_IVL, 1000)  # so that a host that vanished is seen to be gone
-        self._sock.set(zmq.HEARTBEAT_TIMEOUT, 5000)
         self._budgets = (Budgets(_MESSAGES), Budgets(_BYTES))
         try:
             self._door = Door(self._sock, endpoint, keys)

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import zmq
 
 from handrail import errors
-from handrail.endpoint import new_socket
-from handrail.errors import Error, LinkTimeout, ProtocolMismatch
+from handrail.endpoint import GONE_S, new_socket
+from handrail.errors import Damaged, Error, LinkTimeout, ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door, Line
 from handrail.keys.host import HostKeys
@@ -75,7 +75,8 @@ class RequestServer:
                 self.kept_out += 1
                 continue
             reply = self._answer([frame.bytes for frame in frames])
-            self._sock.send_multipart([identity.bytes, reply], zmq.NOBLOCK)
+            if reply:
+                self._sock.send_multipart([identity.bytes, reply], zmq.NOBLOCK)
         return _POLL_REQUESTS
 
     def close(self) -> None:
@@ -101,6 +102,9 @@ class RequestServer:
                 known = ", ".join(sorted(self._handlers))
                 raise ProtocolMismatch(f"unknown request {ask.kind!r}; known: {known}")
             return dump(Answer(number, handler(ask.payload) or {}))
+        except Damaged as error:
+            log.warning("a request is lost: %s", error)
+            return b""
         except Error as error:
             log.warning("refused a request: %s", error)
             return dump(Answer(number, {}, str(error), type(error).__name__))
@@ -130,7 +134,7 @@ class RequestClient:
         self.endpoint, self.peer = endpoint, peer
         self._numbers = itertools.count(1)
         self._context = zmq.Context()
-        self._sock = new_socket(self._context, zmq.DEALER, 2 * MAX_HEADER)
+        self._sock = new_socket(self._context, zmq.DEALER, 2 * MAX_HEADER, gone_s=GONE_S)
         self._sock.immediate = True  # a question waits for a connection, it doesn't pile up
         try:
             self._line = Line(self._sock, endpoint, keys, learner)
@@ -161,7 +165,10 @@ class RequestClient:
             raise LinkTimeout(f"{what}: nobody listens there{self._line.hint()}")
         self._sock.send(question, zmq.NOBLOCK)
         while self._sock.poll(_left_ms(deadline)):
-            answer = load(self._sock.recv(zmq.NOBLOCK))
+            try:
+                answer = load(self._sock.recv(zmq.NOBLOCK))
+            except Damaged:
+                continue
             if not isinstance(answer, Answer) or answer.id not in (number, 0):
                 continue  # of a question that was given up earlier
             if answer.error:

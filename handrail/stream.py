@@ -18,8 +18,8 @@ from typing import NamedTuple
 import msgspec
 import zmq
 
-from handrail.endpoint import Wake, check_endpoint, new_socket
-from handrail.errors import LinkTimeout, ProtocolMismatch, StorageError
+from handrail.endpoint import GONE_S, Wake, check_endpoint, new_socket
+from handrail.errors import Damaged, LinkTimeout, ProtocolMismatch, StorageError
 from handrail.keys.door import Line
 from handrail.keys.host import HostKeys
 from handrail.spool import Spool
@@ -117,12 +117,11 @@ class StreamSender:
         self._refusal = ""
         self._fenced: float | None = None  # when the learner first said that we have a double
         self._refilled = 0
-        self._acks_from = 0  # answers to earlier hellos don't count: they are of a store that was
         self._failure: StorageError | None = None
         self._progress = threading.Condition()
         self._stop = threading.Event()
         self._context = zmq.Context()
-        sock = new_socket(self._context, zmq.DEALER, _MAX_ANSWER)
+        sock = new_socket(self._context, zmq.DEALER, _MAX_ANSWER, gone_s=GONE_S)
         sock.immediate = True  # without a connection a send fails at once instead of piling up
         try:
             self._line = Line(sock, endpoint, keys, learner)
@@ -263,7 +262,7 @@ class StreamSender:
         if room_rows <= 0 or room_bytes <= 0:
             return False
         max_rows = min(room_rows, self._batch[0])
-        # An ack of rows sent before a reconnection may come after the welcome.
+        # A welcome that comes twice sets the cursor behind what was acknowledged since.
         self._cursor = max(self._cursor, self._spool.acknowledged())
         rows = self._spool.read(self._cursor, max_rows, min(room_bytes, self._batch[1]))
         if not rows:
@@ -297,14 +296,17 @@ class StreamSender:
                 return
             try:
                 self._handle(load(frames[0]))
+            except Damaged as error:
+                log.warning("an answer of the learner at %s is lost: %s", self.endpoint, error)
             except ProtocolMismatch as error:
                 self._refusal = f"learner at {self.endpoint}: {error}"
 
     def _handle(self, message: Message) -> None:
         now = time.monotonic()
         if isinstance(message, Ack):
-            self._heard = now
-            if message.attempt >= self._acks_from:
+            # That of an earlier hello may be of a store that was; the welcome said what there is.
+            if message.attempt == self._attempt:
+                self._heard = now
                 self._acknowledge(message.session, message.seq)
             return
         if getattr(message, "attempt", None) != self._attempt:
@@ -337,7 +339,6 @@ class StreamSender:
         again = sum(self._spool.rewind(session, seq) for session, seq in welcome.high.items())
         before, now = self._spool.served, (welcome.store, welcome.epoch)
         if again:
-            self._acks_from = self._attempt
             self._refilled += again
             log.warning(
                 "the store %s, epoch %d, lacks rows that %s, epoch %d, had acknowledged: %d rows "

@@ -1,7 +1,8 @@
 """The messages between actor and learner, and the rules for reading them.
 
-A message is one byte of protocol version and a msgpack header, then perhaps frames of rows. The
-version comes first so that peers of different versions can tell each other so.
+A message is one byte of protocol version, a checksum and a msgpack header, then perhaps frames of
+rows. The version comes first so that peers of different versions can tell each other so. Rows have
+checksums of their own; what is said about them, above all their numbers, has that of the header.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from blake3 import blake3
 
-from handrail.errors import ProtocolMismatch
+from handrail.errors import Damaged, ProtocolMismatch
 from handrail.spec import EnvSpec
 
-PROTOCOL = 2  # [-], changes when an older peer could misread a message
+PROTOCOL = 3  # [-], changes when an older peer could misread a message
 MAX_HEADER = 1 << 20  # [B], a longer header is refused unread
+CHECK_BYTES = 8  # [B], of the checksum, BLAKE3 cut short: against accidents, keys are for the rest
 LONE_ROW = 1 << 16  # [B], a row of this size is a frame by itself: joining would cost more
 
 # What a peer may call things and count to: bounded before it is logged, stored or sent back.
@@ -125,9 +128,14 @@ def dump(message: Message) -> bytes:
         ProtocolMismatch: A payload holds something that isn't a plain value.
     """
     try:
-        return _VERSION + _encoder.encode(message)
+        return seal(_encoder.encode(message))
     except (TypeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(f"a payload must hold plain values only: {error}") from None
+
+
+def seal(header: bytes) -> bytes:
+    """Return a header with the version and the checksum before it."""
+    return _VERSION + blake3(header).digest(length=CHECK_BYTES) + header
 
 
 def load(frame: bytes | memoryview) -> Message:
@@ -135,6 +143,7 @@ def load(frame: bytes | memoryview) -> Message:
 
     Raises:
         ProtocolMismatch: Another protocol version, or not a message.
+        Damaged: It was changed on its way.
     """
     if not 1 < len(frame) <= MAX_HEADER:
         raise ProtocolMismatch(f"a header must have 2 to {MAX_HEADER} bytes, got {len(frame)}")
@@ -142,8 +151,12 @@ def load(frame: bytes | memoryview) -> Message:
         raise ProtocolMismatch(
             f"the peer speaks link protocol {frame[0]}, this side {PROTOCOL}; upgrade the older one"
         )
+    start = 1 + CHECK_BYTES
+    header = memoryview(frame)[start:]
+    if blake3(header).digest(length=CHECK_BYTES) != frame[1:start]:
+        raise Damaged(f"a header of {len(frame)} B does not match its checksum")
     try:
-        return _decoder.decode(memoryview(frame)[1:])
+        return _decoder.decode(header)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolMismatch(f"not a message of the link: {error}") from None
 

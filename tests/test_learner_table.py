@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "learner.md"
-LINES = [str(i) for i in range(1, 39)] + [f"P{i}" for i in range(1, 10)]
+LINES = [str(i) for i in range(1, 39)] + [f"P{i}" for i in range(1, 13)]
 ROW = re.compile(r"^\| (P?\d+) \| (.+) \| (.+) \|$", re.MULTILINE)
 TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 

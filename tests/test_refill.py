@@ -134,6 +134,32 @@ def test_a_restored_backup_is_refilled_and_the_superseded_store_is_kept_out(tmp_
             assert len(store) == 10
 
 
+def test_a_journal_of_the_store_that_was_stays_with_it(tmp_path: Path) -> None:
+    """A writer killed in mid-transaction leaves one; beside the restored store it would undo it."""
+    path, saved = tmp_path / "store.db", tmp_path / "saved.db"
+    with Store(path, SPEC) as store:
+        store.put_rows("arm", make_episode(0, 400))
+        backup(path, SPEC, saved)
+        store.put_rows("arm", make_episode(1, 400))
+        wanted = sorted(store.digests())
+    program = (
+        "import apsw, os, signal, sys; c = apsw.Connection(sys.argv[1])\n"
+        "c.pragma('journal_mode', 'delete'); c.pragma('cache_size', 4); c.execute('BEGIN')\n"
+        "c.execute('UPDATE rows SET blob = zeroblob(length(blob))')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)])
+    assert path.with_name("store.db-journal").stat().st_size > 4096
+    kept = restore(path, SPEC, saved, force=True).kept
+    assert kept is not None
+    assert not path.with_name("store.db-journal").exists()
+    assert verify(path, SPEC).faults == []
+    with Store(path, SPEC) as store, Store(saved, SPEC) as copy:
+        assert list(store.digests()) == list(copy.digests())
+    with Store(kept, SPEC) as store:  # and the one that was is as before the transaction
+        assert sorted(store.digests()) == wanted
+
+
 def test_what_a_repair_lost_comes_back_from_the_actor(tmp_path: Path) -> None:
     endpoint, path = new_endpoint(), tmp_path / "store.db"
     with Actor(tmp_path, endpoint) as actor:

@@ -327,8 +327,9 @@ headers = st.binary(max_size=60) | st.builds(
 @given(headers)
 @settings(max_examples=500)
 def test_a_mutated_header_is_a_message_or_refused(frame: bytes) -> None:
-    with contextlib.suppress(ProtocolMismatch):
-        wire.load(frame)
+    for sent in (frame, wire.seal(frame[1 + wire.CHECK_BYTES :])):
+        with contextlib.suppress(ProtocolMismatch):
+            wire.load(sent)
 
 
 def test_noise_at_an_open_port_harms_nobody(
@@ -372,3 +373,93 @@ def test_noise_at_an_open_port_harms_nobody(
         actor.sender.drain(5.0)
         until(lambda: receiver.poll(0.02) == [] and receiver.refused > 200)
         assert len(store) == 50
+
+
+def test_no_bit_of_a_header_that_was_changed_on_the_way_moves_a_row(
+    tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
+) -> None:
+    """Rows carry checksums of their own; what number they have is in the header alone."""
+    with (
+        Store(tmp_path / "store.db", SPEC) as store,
+        StreamReceiver(endpoint, store, SPEC) as receiver,
+    ):
+        actor = raw(zmq.DEALER)
+        actor.connect(endpoint)
+        hello = Hello("arm", "s" * 36, "toy", SPEC.task_hash, SPEC.hash, 1, {"s" * 36: 1})
+        body = [blob(t) for t in range(40)]
+        rows = [wire.dump(wire.Rows(1, "s" * 36, 1, 1, [len(b) for b in body[:32]]))]
+        actor.send_multipart([wire.dump(hello)])
+        actor.send_multipart([*rows, b"".join(body[:32])])
+        take(receiver, 32)
+        header = wire.dump(wire.Rows(1, "s" * 36, 33, 1, [len(b) for b in body[32:]]))
+        for bit in range(8 * len(header)):
+            changed = bytearray(header)
+            changed[bit // 8] ^= 1 << bit % 8
+            actor.send_multipart([changed, b"".join(body[32:])])
+            actor.send_multipart([wire.dump(hello)])
+        actor.send_multipart([wire.dump(wire.Ping(1))])
+        answers: list[wire.Message] = []
+        while not any(isinstance(answer, wire.Pong) for answer in answers):
+            until(lambda: receiver.poll(0.01) or actor.poll(0))
+            while actor.poll(0):
+                answers.append(wire.load(actor.recv()))
+        assert [(a.seq, a.row.t) for a in store.arrivals()] == [(n, n - 1) for n in range(1, 33)]
+        assert receiver.missing == 0
+
+
+def test_an_answer_that_was_changed_on_the_way_is_one_that_did_not_come(
+    tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
+) -> None:
+    learner = raw(zmq.ROUTER)
+    learner.bind(endpoint)
+    with Side(tmp_path, endpoint, answer_s=0.5) as actor:
+        for t in range(3):
+            actor.spool.append(blob(t))
+        identity, frame = learner.recv_multipart()
+        hello = wire.load(frame)
+        assert isinstance(hello, Hello)
+        session = actor.spool.session
+        welcome = wire.Welcome(hello.attempt, "store", 0, {session: 0})
+        learner.send_multipart([identity, wire.dump(welcome)])
+        rows = wire.load(learner.recv_multipart()[1])
+        assert isinstance(rows, wire.Rows)
+        ack = wire.dump(wire.Ack(rows.attempt, session, 1))
+        for bit in range(8 * len(ack)):
+            changed = bytearray(ack)
+            changed[bit // 8] ^= 1 << bit % 8
+            if changed[0] == ack[0]:  # another version of the protocol is told
+                learner.send_multipart([identity, changed])
+        learner.send_multipart([identity, ack])
+        until(lambda: actor.sender.status().acked)
+        assert actor.sender.status().acked == 1
+        actor.sender.check()
+
+
+def test_an_ack_of_an_earlier_hello_says_nothing_about_the_store_that_is(
+    tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
+) -> None:
+    """A learner stores, dies, and comes back with an older store; only then its answer comes."""
+    learner = raw(zmq.ROUTER)
+    learner.bind(endpoint)
+    with Side(tmp_path, endpoint, answer_s=0.3) as actor:
+        session = actor.spool.session
+        for t in range(3):
+            actor.spool.append(blob(t))
+        actor.spool.flush(10.0)
+        attempts: list[int] = []
+        identity = b""
+        deadline = time.monotonic() + 20
+        while len(attempts) < 2:
+            assert time.monotonic() < deadline
+            identity, frame, *_ = learner.recv_multipart()
+            hello = wire.load(frame)
+            if isinstance(hello, Hello) and hello.attempt not in attempts:
+                attempts.append(hello.attempt)
+                welcome = wire.Welcome(hello.attempt, "store", 0, {session: 0})
+                learner.send_multipart([identity, wire.dump(welcome)])
+        until(lambda: actor.sender.status().connected)
+        learner.send_multipart([identity, wire.dump(wire.Ack(attempts[0], session, 3))])
+        learner.send_multipart([identity, wire.dump(wire.Ack(attempts[1], session, 2))])
+        until(lambda: actor.sender.status().acked)
+        assert actor.sender.status().acked == 2
+        assert actor.spool.depth == 1
