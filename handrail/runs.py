@@ -123,12 +123,9 @@ def open_run(folder: Path) -> Run:
                 f"run folder {folder} has format {written}, this version of Handrail reads up to "
                 f"{FORMAT}; upgrade Handrail"
             )
-        run = Run(
-            folder,
-            *(identity[key] for key in ("id", "task", "task_hash")),
-            float(identity["origin"]),
-        )
-        if not all(isinstance(text, str) for text in (run.id, run.task, run.task_hash)):
+        name, task, task_hash = texts = [identity[key] for key in ("id", "task", "task_hash")]
+        run = Run(folder, name, task, task_hash, float(identity["origin"]))
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"id, task and task hash must be texts, got {identity}")
         if not _ID.fullmatch(run.id) or not math.isfinite(run.origin):
             raise ValueError(f"no id of 12 hex digits, or no finite origin: {identity}")

@@ -88,9 +88,8 @@ class Checkpoints:
                 f"checkpoint {path} has format {written!r}, this version of Handrail reads up to "
                 f"{FORMAT}; upgrade Handrail"
             )
-        if not isinstance(meta, dict) or (
-            written > 1 and record.get("meta_sha256") != _digest(meta)
-        ):
+        right = record.get("meta_sha256") if written > 1 else _digest(meta)
+        if not isinstance(meta, dict) or right != _digest(meta):
             raise CheckpointError(
                 f"checkpoint {path} is damaged: its description differs from its checksum; {advice}"
             )

@@ -32,12 +32,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import msgspec
-
 import fuzz_database
 import fuzz_files
 import fuzz_messages
 import fuzz_port
+import msgspec
 from fuzz_mutate import Parts
 from fuzz_target import Garbage, Target
 
@@ -163,7 +162,10 @@ class Fuzz:
         except target.refusals:
             tally.refused += 1
         except Hang:
-            kind, words = "hang", f"more than {target.deadline_s} s\n{traceback.format_exc(limit=-3)}"
+            kind, words = (
+                "hang",
+                f"more than {target.deadline_s} s\n{traceback.format_exc(limit=-3)}",
+            )
         except Garbage as error:
             kind, words = "garbage", str(error)
         except Exception:

@@ -9,11 +9,11 @@ from random import Random
 from typing import Any
 
 import apsw
-
 from fuzz_files import Files
 from fuzz_messages import SPEC, make_row
 from fuzz_mutate import FLOATS, INTEGERS, TEXTS, Parts, damage
 from fuzz_target import hold
+
 from handrail.codec import encode_row
 from handrail.errors import RunFolderError, StorageError
 from handrail.label import Label, Verdict, encode_label
@@ -84,18 +84,24 @@ class Database(Files):
             if chance < 0.05:
                 db.execute(f"DROP TABLE {table}")
             elif chance < 0.15:
-                db.execute(f"DELETE FROM {table} WHERE {column} = (SELECT min({column}) FROM {table})")
+                db.execute(
+                    f"DELETE FROM {table} WHERE {column} = (SELECT min({column}) FROM {table})"
+                )
             elif chance < 0.25 and table == "gaps":
                 first = rng.randrange(60)
                 values = (rng.choice((1, 2, 9)), first, first + rng.choice((-5, -1, 0, 3)), "lost")
                 db.execute("INSERT INTO gaps VALUES(?, ?, ?, ?)", values)
             else:
                 which = f"(SELECT {column} FROM {table} ORDER BY random() LIMIT 1)"
-                db.execute(f"UPDATE OR REPLACE {table} SET {column} = ? WHERE {column} = {which}", (value,))
+                db.execute(
+                    f"UPDATE OR REPLACE {table} SET {column} = ? WHERE {column} = {which}", (value,)
+                )
         return path.read_bytes()
 
     def passed(self, parts: Parts) -> bool:
-        return parts[0][:16] == b"SQLite format 3\0" and parts[0][68:72] == self.originals[0][0][68:72]
+        return (
+            parts[0][:16] == b"SQLite format 3\0" and parts[0][68:72] == self.originals[0][0][68:72]
+        )
 
     def write(self, parts: Parts) -> None:
         for path in self.folder.glob(f"{self.paths[0]}*"):
@@ -111,7 +117,7 @@ class Database(Files):
 class StoreFile(Database):
     """Stores: read, listed, and written to."""
 
-    name, share = "store file", 600
+    name, share = "store file", 80
     paths = ("store.db", "store.db-wal")
     tables = ("meta", "sessions", "rows", "counts", "gaps", "marks")
 
@@ -163,7 +169,7 @@ class StoreFile(Database):
 class SpoolFile(Database):
     """Spools: opened, sent from, acknowledged, and appended to."""
 
-    name, share = "spool file", 400
+    name, share = "spool file", 80
     paths = ("spool.db", "spool.db-wal")
     tables = ("meta", "sessions", "rows")
 

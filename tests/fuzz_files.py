@@ -14,15 +14,16 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from fuzz_messages import reseal_critic
+from fuzz_mutate import FLOATS, INTEGERS, Parts, damage
+from fuzz_target import Target, hold, plain, readable, vary_json
+from made_critic import made_critic, made_episodes
 
 from actor.config import Config, parse_config
 from actor.tail import Tail as MetricsTail
 from controllers.config import ControlConfig
 from controllers.layout import PARAMS_SIZE
 from controllers.robot import REQUEST_SIZE, SNAPSHOT_SIZE, Request
-from fuzz_messages import reseal_critic
-from fuzz_mutate import FLOATS, INTEGERS, Parts, damage
-from fuzz_target import Target, hold, plain, readable, vary_json
 from handrail.config import load_toml, to_toml
 from handrail.critic import check_critic, pack_critic
 from handrail.critic_file import read_critic, write_critic
@@ -41,9 +42,7 @@ from handrail.runs import create_run, open_run, read_metrics
 from handrail.spec import EnvSpec, dump_spec, load_spec, slices_of
 from learner.checkpoint import Checkpoints
 from learner.risk.data import load_episodes, save_episodes
-from made_critic import made_critic, made_episodes
 from robot_env import doorbell
-
 from robot_env.grant import Grant, Keyring, read_key, why_refused
 from robot_env.recorder.record import COUNT, INDEX, WIDTH
 from robot_env.recorder.recorder import describe
@@ -92,14 +91,17 @@ def vary_safetensors(data: bytes, rng: Random) -> bytes:
 class CriticFile(Files):
     """Files of a risk critic; half of them with a right checksum of the critic inside."""
 
-    name, share, refusals = "critic file", 300, (CheckpointError,)
+    name, share, refusals = "critic file", 150, (CheckpointError,)
     paths = ("critic.safetensors",)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         path = folder / self.paths[0]
         self.abouts = [{"inputs": ["push", "rise"], "auc": 0.93}, {}]
-        self.arrays = [pack_critic(made_critic(2, (3,), 2)), pack_critic(made_critic(4, (3,), 1, 2))]
+        self.arrays = [
+            pack_critic(made_critic(2, (3,), 2)),
+            pack_critic(made_critic(4, (3,), 1, 2)),
+        ]
         for array, about in zip(self.arrays, self.abouts, strict=True):
             write_critic(path, array, about)
             self.originals.append(self.read_back())
@@ -109,7 +111,9 @@ class CriticFile(Files):
         data = vary_safetensors(data, rng)
         start = 8 + len(header_of(data))
         if rng.random() < 0.5 and start > 8:
-            body = damage(data[start:], rng, [data], range(0, 64, 4)) if rng.random() < 0.5 else None
+            body = (
+                damage(data[start:], rng, [data], range(0, 64, 4)) if rng.random() < 0.5 else None
+            )
             data = data[:start] + reseal_critic(data[start:] if body is None else body)
         return (data,)
 
@@ -131,7 +135,7 @@ class CriticFile(Files):
 class CheckpointFiles(Files):
     """The two files of a checkpoint, as they came."""
 
-    name, share, refusals = "checkpoint", 250, (CheckpointError,)
+    name, share, refusals = "checkpoint", 120, (CheckpointError,)
     paths = ("step-000000010-000000020.json", "step-000000010-000000020.safetensors")
 
     def __init__(self, folder: Path) -> None:
@@ -163,7 +167,7 @@ class CheckpointFiles(Files):
 class SealedCheckpoint(CheckpointFiles):
     """The same with right checksums."""
 
-    name = "checkpoint sealed"
+    name, share = "checkpoint sealed", 120
 
     def make(self, rng: Random) -> Parts:
         record, data = self.originals[0]
@@ -182,7 +186,7 @@ class SealedCheckpoint(CheckpointFiles):
 class Episodes(Files):
     """Files of episodes that the risk critic learns from."""
 
-    name, share, refusals = "risk episodes", 250, (StorageError,)
+    name, share, refusals = "risk episodes", 120, (StorageError,)
     paths = ("episodes.safetensors",)
 
     def __init__(self, folder: Path) -> None:
@@ -219,7 +223,7 @@ class Episodes(Files):
 class SpecFile(Files):
     """Specs of an environment, as a learner reads them from a run folder."""
 
-    name, share, refusals = "spec file", 250, (ConfigError,)
+    name, share, refusals = "spec file", 120, (ConfigError,)
     paths = ("spec.json",)
 
     def __init__(self, folder: Path) -> None:
@@ -251,7 +255,7 @@ class SpecFile(Files):
 class ConfigFile(Files):
     """Configs of a run."""
 
-    name, share, refusals = "config file", 100, (ConfigError,)
+    name, share, refusals = "config file", 40, (ConfigError,)
     paths = ("config.toml",)
 
     def __init__(self, folder: Path) -> None:
@@ -287,7 +291,7 @@ class ConfigFile(Files):
 class RunFile(Files):
     """A run folder's identity and its metrics."""
 
-    name, share, refusals = "run folder", 250, (RunFolderError,)
+    name, share, refusals = "run folder", 120, (RunFolderError,)
     paths = ("run.json", "metrics.jsonl")
 
     def __init__(self, folder: Path) -> None:
@@ -321,7 +325,7 @@ class RunFile(Files):
 class KeyPair(Files):
     """A host's key file."""
 
-    name, share, refusals = "key file", 250, (ConfigError,)
+    name, share, refusals = "key file", 100, (ConfigError,)
     paths = ("host.key",)
 
     def __init__(self, folder: Path) -> None:
@@ -347,7 +351,7 @@ class KeyPair(Files):
 class KeyList(Files):
     """The list of hosts that may come in."""
 
-    name, share, refusals = "key list", 250, (ConfigError,)
+    name, share, refusals = "key list", 100, (ConfigError,)
     paths = ("allowed",)
 
     def __init__(self, folder: Path) -> None:
@@ -374,7 +378,7 @@ class KeyList(Files):
 class Doorbell(Target):
     """Messages on the host's local socket: requests, claims, answers, with and without a file."""
 
-    name, share = "doorbell", 500
+    name, share = "doorbell", 300
     refusals = (ProtocolMismatch, NotGranted, DeviceLost)
 
     def __init__(self, folder: Path) -> None:
@@ -382,9 +386,10 @@ class Doorbell(Target):
         self.keyring = Keyring(folder / "host.key", human=False)
         key = read_key(folder / "host.key")
         payloads = {
-            doorbell.RESET: {"seed": 3}, doorbell.RENDER: {"camera": "front", "width": 9, "height": 9},
-            doorbell.CLAIM: {"key": key, "ask": 4}, doorbell.ERROR: {"error": "Error", "message": "x"},
-            doorbell.STEP: {}, doorbell.DONE: {"nominal": 3},
+            doorbell.RESET: {"seed": 3}, doorbell.STEP: {}, doorbell.DONE: {"nominal": 3},
+            doorbell.RENDER: {"camera": "front", "width": 9, "height": 9},
+            doorbell.CLAIM: {"key": key, "ask": 4},
+            doorbell.ERROR: {"error": "Error", "message": "x"},
         }  # fmt: skip
         self.originals = [(k + json.dumps(p).encode(), b"\0") for k, p in payloads.items()]
         self.ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -437,7 +442,7 @@ class Doorbell(Target):
 class SharedRequest(Target):
     """A client's request in shared memory, half of them with a right checksum."""
 
-    name, share, refusals = "shared request", 200, (ProtocolMismatch, NotGranted)
+    name, share, refusals = "shared request", 150, (ProtocolMismatch, NotGranted)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -490,7 +495,7 @@ def made_ring(folder: Path) -> Path:
 class RingFile(Files):
     """The flight recorder's ring, as it is left by a host."""
 
-    name, share, refusals = "recorder ring", 150, (StorageError,)
+    name, share, refusals = "recorder ring", 80, (StorageError,)
     paths = ("recorder.ring",)
 
     def __init__(self, folder: Path) -> None:
@@ -534,7 +539,7 @@ class RingFile(Files):
 class RecordingFile(Files):
     """Recordings of the flight recorder, MCAP."""
 
-    name, share, refusals = "recording", 150, (StorageError,)
+    name, share, refusals = "recording", 50, (StorageError,)
     paths = ("recording.mcap",)
 
     def __init__(self, folder: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 from blake3 import blake3
-
 from fuzz_mutate import INTEGERS, Parts, damage
 from fuzz_target import Garbage, Target, hold, readable, vary_msgpack
+from made_critic import made_critic
+
 from handrail import wire
 from handrail.codec import (
     DIGEST_BYTES,
@@ -33,18 +34,17 @@ from handrail.keys.zap import DOMAIN, answer
 from handrail.label import Label, Verdict, decode_label, encode_label
 from handrail.spec import EnvSpec, slices_of
 from handrail.transition import Source, Transition
-from made_critic import made_critic
 from robot_env.critic_slot import receive_array
 
-SPEC = EnvSpec("fuzz", "0123", 10.0, 50, slices_of(pose=7, wrench=6), 4, images={"wrist": (8, 6, 3)})
-BODY = DIGEST_BYTES + 44  # [B], of a row before its arrays
-_PRINT = msgspec.msgpack.Encoder()
+SPEC = EnvSpec(
+    "fuzz", "0123", 10.0, 50, slices_of(pose=7, wrench=6), 4, images={"wrist": (8, 6, 3)}
+)
 
 
-def seal(data: bytes, hashed: Any = blake3) -> bytes:
-    """Return a blob with a right checksum."""
-    body = data[DIGEST_BYTES:]
-    return hashed(body).digest() + body
+def seal(data: bytes, hashed: Any = blake3, prefix: bytes = b"") -> bytes:
+    """Return a blob with a right checksum, behind a prefix that is not covered by it."""
+    body = data[len(prefix) + DIGEST_BYTES :]
+    return prefix + hashed(body).digest() + body
 
 
 def make_row(rng: Random, t: int, spec: EnvSpec = SPEC) -> Transition:
@@ -55,15 +55,15 @@ def make_row(rng: Random, t: int, spec: EnvSpec = SPEC) -> Transition:
     images = {n: draw.integers(0, 256, shape, np.uint8) for n, shape in spec.images.items()}
     source = rng.choice(list(Source))
     return Transition(
-        rng.randrange(9), t, source, state, a, b, c, d, t % 3, True, rng.random(), success=t % 2 > 0,
-        cost=float(np.float32(rng.random())), images=images,
+        rng.randrange(9), t, source, state, a, b, c, d, t % 3, True, rng.random(),
+        success=t % 2 > 0, cost=float(np.float32(rng.random())), images=images,
     )  # fmt: skip
 
 
 class Message(Target):
     """Header frames: hello, rows, acknowledgements, requests, answers."""
 
-    name, share, refusals = "message", 1200, (ProtocolMismatch,)
+    name, share, refusals = "message", 1800, (ProtocolMismatch,)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -96,14 +96,15 @@ class Message(Target):
         for name in ("session", "actor", "task", "kind"):
             hold(len(getattr(value, name, "")) <= 256, f"{name} is longer than a name")
         if isinstance(value, wire.Rows):
-            hold(max(value.first, value.lowest) + len(value.sizes) < 1 << 63, "no number of a row")
+            hold(0 <= value.first < 1 << 40 > value.lowest >= 0, "no number of a row")
             hold(len(value.sizes) <= 1 << 16, "more sizes than rows may be")
 
 
 class Bundle(Target):
     """Weights and what else travels as named arrays, with its checksum as it came."""
 
-    name, share, refusals = "bundle", 500, (ProtocolMismatch,)
+    name, share, refusals = "bundle", 700, (ProtocolMismatch,)
+    prefix = b""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -114,14 +115,16 @@ class Bundle(Target):
             {},
         ]
         meta = [{"version": 3, "normaliser_hash": "ab", "reach": 0.5}, {"none": None}, {}]
-        self.originals = [(bytes(pack(m, t)),) for m, t in zip(meta, trees, strict=True)]
+        self.originals = [
+            (bytes(pack(m, t, self.prefix)),) for m, t in zip(meta, trees, strict=True)
+        ]
 
     def passed(self, parts: Parts) -> bool:
         (data,) = parts
-        start = DIGEST_BYTES + 4
+        start = len(self.prefix) + DIGEST_BYTES + 4
         if len(data) < start:
             return False
-        (length,) = struct.unpack_from("<I", data, DIGEST_BYTES)
+        (length,) = struct.unpack_from("<I", data, start - 4)
         header = data[start : start + length]
         return length <= len(data) - start and readable(msgspec.msgpack.decode, header)
 
@@ -135,19 +138,20 @@ class Bundle(Target):
 class SealedBundle(Bundle):
     """The same with a right checksum over whatever is in it."""
 
-    name, share = "bundle sealed", 1000
+    name, share = "bundle sealed", 1300
 
     def make(self, rng: Random) -> Parts:
         (data,) = rng.choice(self.originals)
-        start = DIGEST_BYTES + 4
+        start = len(self.prefix) + DIGEST_BYTES + 4
         if rng.random() < 0.4:
-            return (seal(damage(data, rng, [o[0] for o in self.originals], range(32, start))),)
-        (length,) = struct.unpack_from("<I", data, DIGEST_BYTES)
+            data = damage(data, rng, [o[0] for o in self.originals], range(start - 4, start))
+            return (seal(data, prefix=self.prefix),)
+        (length,) = struct.unpack_from("<I", data, start - 4)
         header = vary_msgpack(data[start : start + length], rng)
         begin = -(-(start + length) // 64) * 64
         padding = bytes(-(start + len(header)) % 64)
         body = struct.pack("<I", len(header)) + header + padding + data[begin:]
-        return (seal(bytes(DIGEST_BYTES) + body),)
+        return (seal(bytes(start - 4) + body, prefix=self.prefix),)
 
     def verify(self, parts: Parts, value: Any) -> None:
         meta, arrays = value
@@ -169,7 +173,7 @@ class SealedBundle(Bundle):
 class Row(Target):
     """Rows of a spec, with their checksum as it came."""
 
-    name, share, refusals = "row", 500, (ProtocolMismatch,)
+    name, share, refusals = "row", 800, (ProtocolMismatch,)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -192,7 +196,7 @@ class Row(Target):
 class SealedRow(Row):
     """The same with a right checksum."""
 
-    name, share = "row sealed", 1200
+    name, share = "row sealed", 1500
     places = (32, 36, 38, 39, 40, 44, 48, 52, 56, 60, 64, 68, 76, 80)  # of the header's fields
 
     def make(self, rng: Random) -> Parts:
@@ -220,7 +224,7 @@ class SealedRow(Row):
 class LabelBlob(Target):
     """Labels, with their checksum as it came."""
 
-    name, share, refusals = "label", 300, (ProtocolMismatch,)
+    name, share, refusals = "label", 400, (ProtocolMismatch,)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -243,7 +247,7 @@ class LabelBlob(Target):
 class SealedLabel(LabelBlob):
     """The same with a right checksum."""
 
-    name, share = "label sealed", 600
+    name, share = "label sealed", 700
 
     def make(self, rng: Random) -> Parts:
         (data,) = rng.choice(self.originals)
@@ -257,7 +261,7 @@ class SealedLabel(LabelBlob):
 class CriticArray(Target):
     """Packed risk critics that a client hands over in a descriptor, checksum recomputed or not."""
 
-    name, share, refusals = "critic", 500, (CheckpointError,)
+    name, share, refusals = "critic", 600, (CheckpointError,)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -276,7 +280,9 @@ class CriticArray(Target):
 
     def passed(self, parts: Parts) -> bool:
         (data,) = parts
-        return len(data) % 4 == 0 and len(data) >= 4 * HEADER and data[:4] == self.originals[0][0][:4]
+        return (
+            len(data) % 4 == 0 and len(data) >= 4 * HEADER and data[:4] == self.originals[0][0][:4]
+        )
 
     def take(self, parts: Parts) -> Any:
         fd = os.memfd_create("fuzz", os.MFD_CLOEXEC)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, TypeAlias
 
-Parts: TypeAlias = "tuple[bytes, ...]"  # one input: the frames of a message, or the files of a thing
+Parts: TypeAlias = (
+    "tuple[bytes, ...]"  # one input: the frames of a message, or the files of a thing
+)
 
 INTEGERS = [
     0, 1, 2, 3, 7, 8, 63, 64, 127, 128, 255, 256, 4095, 65535, 65536, 2**20, 2**31 - 1, 2**31,

@@ -1,6 +1,6 @@
 """A learner's three sockets in a process of their own, for `fuzz_port.py`.
 
-    python tests/fuzz_server.py FOLDER STREAM BROADCAST REQUEST [KEYS]
+python tests/fuzz_server.py FOLDER STREAM BROADCAST REQUEST [KEYS]
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from fuzz_messages import SPEC
+
 from handrail.keys.host import HostKeys
 from handrail.transport import Broadcaster, RequestServer, StreamReceiver
 from learner.store import Store

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import msgspec
-
 from fuzz_mutate import Parts, damage, vary
 
 MIB = 1 << 20
