@@ -92,7 +92,10 @@ def read_critic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         told = described["about"]
         about = json.loads(told)
         right = _digest(told)  # a file from before has none
-        if not isinstance(about, dict) or described.get("about_sha256", right) != right:
+        known = set(described) <= {"kind", "about", "about_sha256"}
+        if not (
+            isinstance(about, dict) and known and described.get("about_sha256", right) == right
+        ):
             raise CheckpointError(f"{path} is damaged: its description is not what was written")
     except CheckpointError:
         raise

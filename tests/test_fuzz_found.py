@@ -14,6 +14,7 @@ from made_critic import made_critic, made_episodes
 from made_link import SPEC, blob, make_row
 from msgspec import structs
 
+from actor.config import parse_config
 from actor.tail import Tail
 from handrail import wire
 from handrail.critic import pack_critic
@@ -63,7 +64,13 @@ def test_a_label_has_one_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [(b"0.93", b"0.13"), (b'{\\"auc\\": 0.93}', b"17"), (b"[0, ", b"[1e999, ")]
+    "change",
+    [
+        (b"0.93", b"0.13"),
+        (b'{\\"auc\\": 0.93}', b"17"),
+        (b"[0, ", b"[1e999, "),
+        (b"about_sha256", b"about_sha257"),
+    ],
 )
 def test_a_critics_description_is_what_was_written(
     tmp_path: Path, change: tuple[bytes, bytes]
@@ -142,6 +149,12 @@ def test_a_run_has_an_identity(tmp_path: Path, key: str, value: object) -> None:
     path.write_text(DEEP)
     with pytest.raises(RunFolderError):
         open_run(run.folder)
+
+
+def test_a_preset_has_a_name() -> None:
+    for preset in ([], {}):
+        with pytest.raises(ConfigError, match="preset"):
+            parse_config({"task": {"name": "peg"}, "learner": {"preset": preset}})
 
 
 def test_a_line_of_metrics_that_nests_for_ever_is_passed_over(tmp_path: Path) -> None:
