@@ -332,10 +332,11 @@ class KeyPair(Files):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "keys")
-        for _ in range(2):
+        for secret in (bytes(range(32)), bytes(range(64, 96))):  # the same whenever it runs again
+            public = z85.decode(zmq.curve_public(z85.encode(secret))).hex()
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / "host.key").unlink()
-            keys.write_pair(self.folder, keys.HOST, keys.new_pair())
+            keys.write_pair(self.folder, keys.HOST, keys.Pair(public, secret.hex()))
             self.originals.append(self.read_back())
 
     def passed(self, parts: Parts) -> bool:
