@@ -6,6 +6,7 @@ what is written is what the library reads, and the other way round.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -42,8 +43,9 @@ def write_critic(path: Path, array: np.ndarray, about: dict[str, Any]) -> None:
     """
     check_critic(array)
     data = array.astype("<f4").tobytes()
+    told = json.dumps(about)
     header = {
-        "__metadata__": {"kind": KIND, "about": json.dumps(about)},
+        "__metadata__": {"kind": KIND, "about": told, "about_sha256": _digest(told)},
         "critic": {"dtype": "F32", "shape": [array.size], "data_offsets": [0, len(data)]},
     }
     text = json.dumps(header).encode()
@@ -60,6 +62,10 @@ def write_critic(path: Path, array: np.ndarray, about: dict[str, Any]) -> None:
         raise StorageError(f"can't write the risk critic to {path}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_critic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -79,18 +85,25 @@ def read_critic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         entry, described = header["critic"], header["__metadata__"]
         if described["kind"] != KIND or entry["dtype"] != "F32":
             raise CheckpointError(f"{path} holds no risk critic")
-        first, last = (int(at) for at in entry["data_offsets"])
-        if not 0 <= first <= last <= len(data) - start or entry["shape"] != [(last - first) // 4]:
+        first, last = entry["data_offsets"]
+        if [first, last] != [0, len(data) - start] or entry["shape"] != [last // 4]:
             raise CheckpointError(f"{path} is damaged: it has {len(data)} bytes")
-        array = np.frombuffer(data, "<f4", (last - first) // 4, start + first).astype(np.float32)
-        about = json.loads(described["about"])
+        array = np.frombuffer(data, "<f4", last // 4, start).astype(np.float32)
+        told = described["about"]
+        about = json.loads(told)
+        right = _digest(told)  # a file from before has none
+        known = set(described) <= {"kind", "about", "about_sha256"}
+        if not (
+            isinstance(about, dict) and known and described.get("about_sha256", right) == right
+        ):
+            raise CheckpointError(f"{path} is damaged: its description is not what was written")
     except CheckpointError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f"no risk critic at {path}") from None
     except OSError as error:
         raise CheckpointError(f"can't read the risk critic {path}: {error}") from None
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise CheckpointError(f"{path} is no risk critic, or damaged: {error!r}") from None
     try:
         check_critic(array)

@@ -43,6 +43,23 @@ def storage(path: Path, doing: str) -> Iterator[None]:
         raise StorageError(f"disk error or disk full while {doing} {path}: {error}") from None
     except (apsw.Error, OSError) as error:
         raise StorageError(f"{doing} {path} failed: {error}") from None
+    except (UnicodeError, OverflowError) as error:
+        raise StorageError(f"{path} is damaged (while {doing}): {error}") from None
+
+
+def of_kinds(path: Path, rows: list[Any], *kinds: type | tuple[type, ...]) -> list[Any]:
+    """Return rows of a query, each column of which has the kind that we write.
+
+    SQLite checks no kinds when it reads, so a damaged cell may hold any.
+
+    Raises:
+        StorageError: One has not.
+    """
+    for row in rows:
+        for value, kind in zip(row, kinds, strict=True):
+            if not isinstance(value, kind):
+                raise StorageError(f"{path} is damaged: it holds {value!r:.40} in {row!r:.80}")
+    return rows
 
 
 def page_bytes(row: int) -> int:
@@ -152,14 +169,29 @@ class Database:
         with storage(self.path, f"reading {self.kind}"):
             self.format: int = self.writer.pragma("user_version")
             found = self.format
-            self.meta: dict[str, str] = dict(self.select("SELECT key, value FROM meta"))
+            rows = self.select("SELECT key, value FROM meta")
+            self.meta: dict[str, str] = dict(of_kinds(self.path, rows, str, str))
         if found > version:
             raise _newer(self.path, self.kind, found, version)
+        lacking = [key for key in ("uuid", "epoch", "task_hash") if key not in self.meta]
+        if lacking or found < 1:
+            raise StorageError(f"{self.path} is damaged: format {found}, it lacks {lacking}")
         if about and self.meta["task_hash"] not in ("", about):
             raise RunFolderError(
                 f"{self.kind} {self.path} is of task hash {self.meta['task_hash']!r}, this run has "
                 f"{about!r}; use this task's own run folder"
             )
+
+    def number(self, key: str) -> int:
+        """Return a number of the meta data, 0 where it isn't there.
+
+        Raises:
+            StorageError: It is none.
+        """
+        text = self.meta.get(key, "0")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+            raise StorageError(f"{self.path} is damaged: its {key} is {text!r:.40}")
+        return int(text)
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which statements of `writer` are one durable commit or nothing."""

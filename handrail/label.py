@@ -4,7 +4,7 @@ A label travels as the rows do: with a sequence number, through the spool, into 
 never rewritten; a label stands behind them, and whoever reads the rows applies it. The newest label
 of an episode counts.
 
-    label = sha256 | magic, verdict, length of the name, episode, worth | name of the actor, UTF-8
+    label = sha256 | magic, verdict, length of name, 0, episode, worth | name of the actor, UTF-8
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from handrail.errors import ProtocolMismatch
 from handrail.spec import EnvSpec
 from handrail.transition import Transition
 
-_LABEL = struct.Struct("<4sBBxxId")
+_LABEL = struct.Struct("<4sBBHId")
 _MAGIC = b"HRL1"
 _NAME_BYTES = 64  # [B], of an actor's name
 MAX_LABEL = DIGEST_BYTES + _LABEL.size + _NAME_BYTES  # [B]
@@ -72,7 +72,7 @@ def encode_label(label: Label) -> bytes:
         raise ProtocolMismatch(f"label.worth must be finite, got {label.worth}")
     try:
         verdict = Verdict(label.verdict)
-        head = _LABEL.pack(_MAGIC, verdict, len(name), label.episode, label.worth)
+        head = _LABEL.pack(_MAGIC, verdict, len(name), 0, label.episode, label.worth)
     except (struct.error, ValueError):
         raise ProtocolMismatch(
             f"label.verdict must be one of {[int(v) for v in Verdict]} and label.episode a "
@@ -93,8 +93,8 @@ def decode_label(blob: Buffer) -> Label:
         raise ProtocolMismatch(f"a label has {start + 1} to {MAX_LABEL} bytes, got {len(view)}")
     if hashlib.sha256(view[DIGEST_BYTES:]).digest() != view[:DIGEST_BYTES]:
         raise ProtocolMismatch("a label does not match its sha256")
-    magic, verdict, length, episode, worth = _LABEL.unpack_from(view, DIGEST_BYTES)
-    if magic != _MAGIC or length != len(view) - start or not math.isfinite(worth):
+    magic, verdict, length, unused, episode, worth = _LABEL.unpack_from(view, DIGEST_BYTES)
+    if (magic, length, unused) != (_MAGIC, len(view) - start, 0) or not math.isfinite(worth):
         raise ProtocolMismatch(f"not a label: magic {magic}, name of {length} B, worth {worth}")
     try:
         return Label(str(view[start:], "utf-8"), episode, Verdict(verdict), worth)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from typing import Any
 from handrail.errors import RunFolderError
 
 FORMAT = 1  # of run.json and the folder's layout; a reader refuses newer ones
+_ID = re.compile("[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -120,18 +123,18 @@ def open_run(folder: Path) -> Run:
                 f"run folder {folder} has format {written}, this version of Handrail reads up to "
                 f"{FORMAT}; upgrade Handrail"
             )
-        return Run(
-            folder,
-            str(identity["id"]),
-            str(identity["task"]),
-            str(identity["task_hash"]),
-            float(identity["origin"]),
-        )
+        name, task, task_hash = texts = [identity[key] for key in ("id", "task", "task_hash")]
+        run = Run(folder, name, task, task_hash, float(identity["origin"]))
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"id, task and task hash must be texts, got {identity}")
+        if not _ID.fullmatch(run.id) or not math.isfinite(run.origin):
+            raise ValueError(f"no id of 12 hex digits, or no finite origin: {identity}")
+        return run
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is not a run folder: it has no run.json") from None
     except OSError as error:
         raise RunFolderError(f"can't read {path}: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, RunFolderError):
             raise
         raise RunFolderError(f"{path} is damaged: {error!r}") from None
@@ -180,7 +183,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """
     with open(path, encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 row = json.loads(line)
                 if isinstance(row, dict):
                     yield row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 
 from handrail.config import check, digest, from_dict, to_dict
 from handrail.errors import ConfigError
+
+_MAX_SIDE = 1 << 14  # [px], of an image
+_MAX_SIZE = 1 << 20  # [values], of a state or an action
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,20 @@ class EnvSpec:
     def __post_init__(self) -> None:
         check(self.action > 0, "action", self.action, "positive")
         check(self.horizon > 0, "horizon", self.horizon, "positive")
-        check(self.control_hz > 0, "control_hz", self.control_hz, "positive")
+        check(0 < self.control_hz < math.inf, "control_hz", self.control_hz, "positive and finite")
+        sizes = [n for shape in self.images.values() for n in shape]
+        check(all(0 < n <= _MAX_SIDE for n in sizes), "images", self.images, f"1 to {_MAX_SIDE} px")
+        parts = sorted(self.slices.values())
+        ends = [0, *(stop for _, stop in parts)]
+        whole = all(start == end <= stop for (start, stop), end in zip(parts, ends, strict=False))
+        check(whole, "slices", self.slices, "consecutive parts of the state, from 0")
+        check(0 < self.state <= _MAX_SIZE, "slices", self.slices, f"1 to {_MAX_SIZE} values in all")
+        check(self.action <= _MAX_SIZE, "action", self.action, f"at most {_MAX_SIZE}")
 
     @cached_property
     def state(self) -> int:
         """Length S of the state vector."""
-        return max(stop for _, stop in self.slices.values())
+        return max((stop for _, stop in self.slices.values()), default=0)
 
     @property
     def hash(self) -> str:
@@ -60,7 +72,7 @@ def load_spec(path: Path) -> EnvSpec:
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"can't read spec {path}: {error}") from None
     return from_dict(EnvSpec, table, "spec")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import NamedTuple, cast
 
 import apsw
 
-from handrail.database import Database, page_bytes, storage
+from handrail.database import Database, of_kinds, page_bytes, storage
+from handrail.errors import StorageError
 from handrail.retention import Chunk, kept_ranges
 
 _APPLICATION_ID = 0x48525350  # "HRSP"
@@ -62,12 +64,13 @@ class SpoolFile:
             _UPGRADES,
             page=page_bytes(row),
         )
-        self.uuid, self.epoch = self._db.meta["uuid"], int(self._db.meta["epoch"])
-
-    @property
-    def store(self) -> tuple[str, int]:
-        """UUID and epoch of the store that rows went to last, when the file was opened."""
-        return self._db.meta.get("store", ""), int(self._db.meta.get("store_epoch", "0"))
+        try:
+            self.uuid, self.epoch = self._db.meta["uuid"], self._db.number("epoch")
+            # UUID and epoch of the store that rows went to last, when the file was opened
+            self.store = self._db.meta.get("store", ""), self._db.number("store_epoch")
+        except BaseException:
+            self._db.close()
+            raise
 
     def begin(self, session: str, actor: str, keep: int) -> list[KnownSession]:
         """Write down a new session, forget dead ones, and return all that are known.
@@ -85,6 +88,7 @@ class SpoolFile:
                     "AND id < ((number + 1) << ?1)) FROM sessions ORDER BY number",
                     (_SHIFT,),
                 )
+                of_kinds(self.path, kept, int, int, (int, NoneType))
                 done = [n for n, acked, last in kept if last is None or seq_of(last) <= acked]
                 old = set(done[:-keep]) | {n for n, _, last in kept if last is None}
                 for number in old:
@@ -93,14 +97,21 @@ class SpoolFile:
                     db.execute("DELETE FROM sessions WHERE number = ?", (number,))
                 db.execute("INSERT INTO sessions(uuid, actor) VALUES(?, ?)", (session, actor))
             known = select("SELECT number, uuid, acked FROM sessions ORDER BY number")
+            of_kinds(self.path, known, int, str, int)
             return [self._survey(*session) for session in known]
 
     def _survey(self, number: int, name: str, acked: int) -> KnownSession:
-        ((low, high, size),) = self._db.select(
-            "SELECT min(id), max(id), total(length(blob)) FROM rows WHERE id > ? AND id < ?",
+        ((low, high, size, count),) = self._db.select(
+            "SELECT min(id), max(id), total(length(blob)), count(*) FROM rows "
+            "WHERE id > ? AND id < ?",
             (row_id(number, 0), row_id(number + 1, 0)),
         )
         first, after = seq_of(low or 1), seq_of((high or 0) + 1)
+        if count != after - first:  # whoever sends would wait for the others for ever
+            raise StorageError(
+                f"spool {self.path} is damaged: session {name} has {count} of its rows {first} to "
+                f"{after - 1}"
+            )
         return KnownSession(number, name, acked, first, after, int(size))
 
     def chunks(self, number: int, first: int, last: int) -> list[Chunk]:
@@ -120,7 +131,11 @@ class SpoolFile:
                 (after, last, limit),
             )
             try:
-                yield from cast("Iterator[tuple[int, bytes]]", cursor)
+                for found in cast("Iterator[tuple[int, bytes]]", cursor):
+                    if not isinstance(found[1], bytes) or found[0] <= after:
+                        raise StorageError(f"spool {self.path} is damaged at row {found[0]}")
+                    after = found[0]
+                    yield found
             finally:
                 cursor.close()  # an open cursor holds the log
 

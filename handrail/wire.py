@@ -22,6 +22,8 @@ LONE_ROW = 1 << 16  # [B], a row of this size is a frame by itself: joining woul
 
 # What a peer may call things and count to: bounded before it is logged, stored or sent back.
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+# A row's number, as many bits as a spool has for it; an epoch
+Seq: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 Sizes: TypeAlias = Annotated[list[int], msgspec.Meta(max_length=1 << 16)]
 
 
@@ -36,7 +38,7 @@ class Hello(msgspec.Struct, tag="hello", frozen=True, forbid_unknown_fields=True
     attempt: int = 0  # [-], counts hellos of a sender; answers and rows carry it
     held: dict[Name, int] = {}  # session -> first seq that the spool still holds
     store: Name = ""  # UUID of the store that was served last, "" if none was
-    epoch: int = 0  # [-], of that store
+    epoch: Seq = 0  # [-], of that store
 
     @classmethod
     def of(cls, actor: str, session: str, spec: EnvSpec) -> Hello:
@@ -48,9 +50,9 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, forbid_unknown_fields=
     """The learner takes rows; says which it has."""
 
     attempt: int
-    store: str  # UUID of the store
-    epoch: int  # [-], changes when the store was restored from a backup
-    high: dict[str, int]  # session -> highest seq that is durable in the store
+    store: Name  # UUID of the store
+    epoch: Seq  # [-], changes when the store was restored from a backup
+    high: dict[Name, Seq]  # session -> highest seq that is durable in the store
 
 
 class Refuse(msgspec.Struct, tag="refuse", frozen=True, forbid_unknown_fields=True):
@@ -66,8 +68,8 @@ class Rows(msgspec.Struct, tag="rows", frozen=True, forbid_unknown_fields=True):
 
     attempt: int
     session: Name
-    first: int  # [-], seq of the first row
-    lowest: int  # [-], first seq of this session that the spool still holds
+    first: Seq  # [-], of the first row
+    lowest: Seq  # [-], first seq of this session that the spool still holds
     sizes: Sizes  # [B], of each row
 
 
@@ -76,7 +78,7 @@ class Ack(msgspec.Struct, tag="ack", frozen=True, forbid_unknown_fields=True):
 
     attempt: int
     session: Name
-    seq: int
+    seq: Seq
 
 
 class Ping(msgspec.Struct, tag="ping", frozen=True, forbid_unknown_fields=True):

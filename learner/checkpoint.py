@@ -1,7 +1,7 @@
 """Checkpoints of the learner: written whole or not at all, checked when read.
 
 A checkpoint is two files: `<name>.safetensors` with the arrays, and `<name>.json` with everything
-else and the arrays' checksum. The second is written last; without it the first doesn't count.
+else and the checksums of both. The second is written last; without it the first doesn't count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from handrail.errors import CheckpointError, StorageError
 
-FORMAT = 1  # of the two files
+FORMAT = 2  # of the two files; 1 had no checksum of what the description says
 
 
 class Checkpoints:
@@ -45,7 +45,12 @@ class Checkpoints:
         meta, arrays = state["meta"], state["arrays"]
         name = f"step-{meta['env_steps']:09d}-{meta['updates']:09d}"
         data = safetensors.numpy.save({k: np.asarray(a, order="C") for k, a in arrays.items()})
-        record = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "meta": meta}
+        record = {
+            "format": FORMAT,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "meta_sha256": _digest(json.loads(json.dumps(meta))),
+            "meta": meta,
+        }
         path = self.folder / f"{name}.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,12 +81,17 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoint {name!r} in {self.folder}") from None
         except OSError as error:
             raise CheckpointError(f"can't read checkpoint {path}: {error}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged ({error!r}); {advice}") from None
         if not isinstance(written, int) or written > FORMAT:
             raise CheckpointError(
                 f"checkpoint {path} has format {written!r}, this version of Handrail reads up to "
                 f"{FORMAT}; upgrade Handrail"
+            )
+        right = record.get("meta_sha256") if written > 1 else _digest(meta)
+        if not isinstance(meta, dict) or right != _digest(meta):
+            raise CheckpointError(
+                f"checkpoint {path} is damaged: its description differs from its checksum; {advice}"
             )
         try:
             data = path.with_suffix(".safetensors").read_bytes()
@@ -91,7 +101,7 @@ class Checkpoints:
             raise CheckpointError(f"checkpoint {path} is damaged: checksum differs; {advice}")
         try:
             return {"meta": meta, "arrays": safetensors.numpy.load(data)}
-        except (safetensors.SafetensorError, ValueError) as error:
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged ({error}); {advice}") from None
 
     def _prune(self) -> None:
@@ -99,6 +109,11 @@ class Checkpoints:
             for suffix in (".json", ".safetensors"):
                 with contextlib.suppress(FileNotFoundError):
                     (self.folder / f"{name}{suffix}").unlink()
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    """Return a checksum of plain values as JSON reads them."""
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -61,7 +61,8 @@ def expand(table: dict[str, Any]) -> dict[str, Any]:
         ConfigError: There is no such preset.
     """
     name = table.get("preset", "resfit")
-    check(name in PRESETS, "learner.preset", name, f"one of {', '.join(get_args(PresetName))}")
+    known = isinstance(name, str) and name in PRESETS
+    check(known, "learner.preset", name, f"one of {', '.join(get_args(PresetName))}")
     plain = {**_DEFAULTS, **PRESETS[name]}
     utd = table.get("utd", plain["utd"])
     check(isinstance(utd, int | float) and utd > 0, "learner.utd", utd, "a positive number")

@@ -6,9 +6,11 @@ in a gap is asked for again from the actor: `high` stops before it.
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import NamedTuple
 
-from handrail.database import Database
+from handrail.database import Database, of_kinds
+from handrail.errors import StorageError
 
 
 class Gap(NamedTuple):
@@ -25,13 +27,17 @@ class Sessions:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        known = database.select("SELECT number, uuid, actor FROM sessions")
         self._known: dict[str, tuple[int, str]] = {  # session -> number, actor
             name: (number, actor)
-            for number, name, actor in database.select("SELECT number, uuid, actor FROM sessions")
+            for number, name, actor in of_kinds(database.path, known, int, str, str)
         }
         self._gaps: dict[int, list[tuple[int, int]]] = {}  # number -> first and last
-        gaps = "SELECT session, first, last FROM gaps ORDER BY session, first"
-        for number, first, last in database.select(gaps) if database.format > 1 else ():
+        query = "SELECT session, first, last FROM gaps ORDER BY session, first"
+        gaps = database.select(query) if database.format > 1 else []
+        for number, first, last in of_kinds(database.path, gaps, int, int, int):
+            if not 0 < first <= last:
+                raise StorageError(f"{database.path} is damaged: a gap from {first} to {last}")
             self._gaps.setdefault(number, []).append((first, last))
         self._top: dict[str, int] = {}  # session -> highest seq there, or in a gap
         self._high: dict[str, int] = {}  # session -> seq up to which nothing is amiss
@@ -105,9 +111,9 @@ class Sessions:
     def _survey(self, session: str) -> None:
         """Find out up to which number a session is complete."""
         number, _ = self._known[session]
-        ((count, top),) = self._db.select(
-            "SELECT count(*), max(seq) FROM rows WHERE session = ?", (number,)
-        )
+        query = "SELECT count(*), max(seq) FROM rows WHERE session = ?"
+        found = self._db.select(query, (number,))
+        ((count, top),) = of_kinds(self._db.path, found, int, (int, NoneType))
         gaps = self._gaps.get(number, [])
         top = max(top or 0, *(last for _, last in gaps), 0)
         count += sum(last + 1 - first for first, last in gaps)

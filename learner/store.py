@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from handrail.codec import Buffer, encode_row
-from handrail.database import storage
+from handrail.database import of_kinds, storage
 from handrail.errors import RunFolderError
 from handrail.label import Label, Record, encode_label
 from handrail.spec import EnvSpec
@@ -65,7 +65,7 @@ class Store(StoreReader):
     def _load(self) -> None:
         select = self._db.select
         meta = self._db.meta
-        self.uuid, self.epoch = meta["uuid"], int(meta["epoch"])
+        self.uuid, self.epoch = meta["uuid"], self._db.number("epoch")
         if meta.setdefault("spec_hash", self.spec.hash) != self.spec.hash:
             raise RunFolderError(
                 f"store {self.path} is of spec {meta['spec_hash']}, this run has {self.spec.hash}; "
@@ -77,9 +77,10 @@ class Store(StoreReader):
                     "INSERT OR IGNORE INTO meta VALUES('spec_hash', ?)", (self.spec.hash,)
                 )
             self._sessions = Sessions(self._db)
-            pruned = int(meta.get("cursor", "0"))
+            pruned = self._db.number("cursor")
             self._cursor = max(select("SELECT max(cursor) FROM rows")[0][0] or 0, pruned)
-            self._counts = Counter(dict(select("SELECT source, rows FROM counts")))
+            counts = of_kinds(self.path, select("SELECT source, rows FROM counts"), int, int)
+            self._counts = Counter(dict(counts))
 
     @property
     def cursor(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from handrail.codec import HEAD_BYTES, read_head
-from handrail.database import Database, storage
+from handrail.database import Database, of_kinds, storage
 from handrail.errors import ProtocolMismatch, StorageError
 from handrail.label import Label, Record, decode_label, decode_record
 from handrail.spec import EnvSpec
@@ -126,7 +126,8 @@ class StoreReader:
         if self._db.format < 2:
             return []
         with storage(self.path, "reading store"), self._guard:
-            return self._db.select("SELECT cursor, time FROM marks ORDER BY cursor")  # type: ignore[return-value]
+            marks = self._db.select("SELECT cursor, time FROM marks ORDER BY cursor")
+            return of_kinds(self.path, marks, int, float)
 
     def labels(self) -> dict[tuple[str, int], Label]:
         """Return the newest label of each labelled episode, by actor and number."""
@@ -136,7 +137,11 @@ class StoreReader:
                 "(SELECT cursor FROM rows WHERE source = ?) ORDER BY cursor",
                 (LABEL,),
             ).fetchall() if self._counts[LABEL] else []  # fmt: skip
-        found = [decode_label(blob) for (blob,) in cast("list[tuple[bytes]]", blobs)]
+        of_kinds(self.path, blobs, bytes)
+        try:
+            found = [decode_label(blob) for (blob,) in cast("list[tuple[bytes]]", blobs)]
+        except ProtocolMismatch as error:
+            raise StorageError(f"store {self.path}: a label is damaged: {error}") from None
         return {(label.actor, label.episode): label for label in found}
 
     def patches(self) -> dict[int, Label]:
@@ -157,13 +162,16 @@ class StoreReader:
                     "sessions ON number = session WHERE cursor > ? ORDER BY cursor LIMIT ?",
                     (HEAD_BYTES, after, 16 * _READ_ROWS),
                 ).fetchall()
+            of_kinds(self.path, found, int, str, str, int, bytes, int)
             rows = cast("list[tuple[int, str, str, int, bytes, int]]", found)
             for cursor, actor, session, seq, head, source in rows:
+                after = self._next(after, cursor)
                 if source != LABEL:
+                    if len(head) < HEAD_BYTES:
+                        raise StorageError(f"store {self.path}: row {cursor} is damaged: too short")
                     yield Head(cursor, actor, session, seq, *read_head(head))
             if not rows:
                 return
-            after = rows[-1][0]
 
     def digests(self) -> Iterator[tuple[str, int, str]]:
         """Iterate over (session, seq, sha256 of the blob in hex), for a comparison by hash."""
@@ -178,8 +186,15 @@ class StoreReader:
                     "ON number = session WHERE cursor > ? ORDER BY cursor LIMIT ?",
                     (after, _READ_ROWS),
                 ).fetchall()
-            rows = cast("list[tuple[int, str, str, int, bytes]]", found)
-            yield from rows
-            if not rows:
+            of_kinds(self.path, found, int, str, str, int, bytes)
+            for row in cast("list[tuple[int, str, str, int, bytes]]", found):
+                after = self._next(after, row[0])
+                yield row
+            if not found:
                 return
-            after = rows[-1][0]
+
+    def _next(self, before: int, cursor: int) -> int:
+        """Return a cursor, which follows the one before: in a damaged file it may not, for ever."""
+        if cursor <= before:
+            raise StorageError(f"store {self.path} is damaged: row {cursor} follows row {before}")
+        return cursor

@@ -115,7 +115,15 @@ def load_episodes(path: Path) -> tuple[list[Episode], dict[str, Any]]:
             ]
     except StorageError:
         raise
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise StorageError(f"can't read risk episodes from {path}: {error}") from None
     _check(path, episodes)
     return episodes, about
@@ -177,7 +185,7 @@ def _check(path: Path, episodes: list[Episode]) -> None:
         raise StorageError(f"{path}: there are no episodes")
     width = episodes[0].features.shape[-1]
     for i, (features, violation, dt) in enumerate(episodes):
-        if features.shape != (len(violation), width) or violation.ndim != 1 or not dt > 0:
+        if features.shape != (len(violation), width) or violation.ndim != 1 or not 0 < dt < np.inf:
             raise StorageError(
                 f"{path}: episode {i} must have features (T, {width}) and violation (T,), "
                 f"got {features.shape} and {violation.shape} at dt {dt}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -58,7 +59,17 @@ class Recording:
             self.events = [self._event(json.loads(data)) for data in parts.get(EVENTS, [])]
         except (StorageError, ModuleNotFoundError):
             raise
-        except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            struct.error,
+        ) as error:
             raise StorageError(f"{path} is not a whole flight recording: {error}") from None
 
     @property
@@ -132,18 +143,23 @@ def _read(file: IO[bytes]) -> tuple[dict[str, str], dict[str, list[bytes]]]:
     from mcap.opcode import Opcode
     from mcap.records import Channel, Chunk, Metadata
     from mcap.stream_reader import StreamReader, get_chunk_data_stream
-    from zstandard import ZstdError
+    from zstandard import ZstdError, frame_content_size
 
     metadata: dict[str, str] = {}
     topics: dict[int, str] = {}
     parts: dict[int, list[bytes]] = {}
     try:
-        for record in StreamReader(file, emit_chunks=True).records:
+        # all of it at once: lengths that a damaged file claims then cost no memory
+        whole = BytesIO(file.read())
+        for record in StreamReader(whole, emit_chunks=True).records:
             if isinstance(record, Metadata) and record.name == METADATA:
                 metadata = record.metadata
             elif isinstance(record, Channel):
                 topics[record.id] = record.topic
             elif isinstance(record, Chunk):
+                claimed = frame_content_size(record.data) if record.compression else 0
+                if max(claimed, record.uncompressed_size) > _MAX_CHUNK:
+                    raise ValueError(f"a chunk of {record.uncompressed_size} B")
                 stream, size = get_chunk_data_stream(record, validate_crc=True)
                 data, at = stream.read(size), 0
                 while at < size:
@@ -158,6 +174,7 @@ def _read(file: IO[bytes]) -> tuple[dict[str, str], dict[str, list[bytes]]]:
     return metadata, {topics[channel]: found for channel, found in parts.items()}
 
 
+_MAX_CHUNK = 64 << 20  # [B], sixteen times what is written
 _RECORD = struct.Struct("<BQ")  # opcode, length
 _CHANNEL = struct.Struct("<H")
 _MESSAGE = 22  # [bytes] of a message before its data

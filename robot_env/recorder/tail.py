@@ -74,9 +74,13 @@ def read_ring(path: Path) -> Tail:
             rows = int(head[ROWS])
             if head[MAGIC] != MARK or len(whole) < RECORDS_AT:
                 raise StorageError(f"{path} is not the ring of a flight recorder")
+            if rows < 1:
+                raise StorageError(f"{path} is damaged: it has {rows} records")
             if head[FORMAT] > VERSION:
                 raise StorageError(f"{path} has format {head[FORMAT]}, this reads {VERSION}")
             about = json.loads(whole[ABOUT_AT : ABOUT_AT + int(head[ABOUT])])
+            if not isinstance(about, dict):
+                raise StorageError(f"{path} is damaged: it doesn't say what it is of")
             if len(whole) != RECORDS_AT + rows * WIDTH * 8:
                 raise StorageError(
                     f"{path} has records of another size than this version's {WIDTH} words; "
@@ -91,7 +95,7 @@ def read_ring(path: Path) -> Tail:
         ) from None
     except StorageError:
         raise
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StorageError(f"can't read the ring {path}: {error}") from None
     return Tail(about, words, notes, int(head[ORIGIN]), int(head[PID]), torn)
 
@@ -101,7 +105,7 @@ def left_by_crash(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             head = np.frombuffer(file.read(8 * HEAD_SIZE), np.int64)
-    except OSError:
+    except (OSError, ValueError):
         return False
     sound = head.size == HEAD_SIZE and head[MAGIC] == MARK and head[FORMAT] <= VERSION
     return bool(sound and head[CONDITION] == LIVE and head[COUNT] > 0)
