@@ -41,6 +41,14 @@ SPEC = EnvSpec(
 )
 
 
+BODY = 1 + wire.CHECK_BYTES  # [B], before the msgpack of a message
+
+
+def sealed(message: bytes) -> bool:
+    """Return whether a message has this version's mark and a right checksum."""
+    return message == wire.seal(message[BODY:])
+
+
 def seal(data: bytes, hashed: Any = blake3, prefix: bytes = b"") -> bytes:
     """Return a blob with a right checksum, behind a prefix that is not covered by it."""
     body = data[len(prefix) + DIGEST_BYTES :]
@@ -80,11 +88,11 @@ class Message(Target):
         (data,) = rng.choice(self.originals)
         if rng.random() < 0.1:
             return super().make(rng)
-        return (data[:1] + vary_msgpack(data[1:], rng),)
+        return (wire.seal(vary_msgpack(data[BODY:], rng)),)
 
     def passed(self, parts: Parts) -> bool:
         (data,) = parts
-        return data[:1] == bytes([wire.PROTOCOL]) and readable(msgspec.msgpack.decode, data[1:])
+        return sealed(data) and readable(msgspec.msgpack.decode, data[BODY:])
 
     def take(self, parts: Parts) -> Any:
         return wire.load(parts[0])

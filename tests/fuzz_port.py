@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 import zmq
-from fuzz_messages import SPEC, SealedBundle, SealedRow, make_row
+from fuzz_messages import BODY, SPEC, SealedBundle, SealedRow, make_row, sealed
 from fuzz_mutate import Parts, damage
 from fuzz_target import Target, hold, readable, vary_msgpack
 from made_keys import free_ports
@@ -160,9 +160,7 @@ class Port(Target):
         self.sock.connect(learner.addresses[self.flow])
 
     def passed(self, parts: Parts) -> bool:
-        return parts[0][:1] == bytes([wire.PROTOCOL]) and readable(
-            msgspec.msgpack.decode, parts[0][1:]
-        )
+        return sealed(parts[0]) and readable(msgspec.msgpack.decode, parts[0][BODY:])
 
     def take(self, parts: Parts) -> Any:
         self.begin()
@@ -232,7 +230,7 @@ class StreamPort(Port):
         else:
             parts = list(rng.choice(self.originals))
         if rng.random() < 0.7:
-            parts[0] = parts[0][:1] + vary_msgpack(parts[0][1:], rng)
+            parts[0] = wire.seal(vary_msgpack(parts[0][BODY:], rng))
         else:
             at = rng.randrange(len(parts))
             parts[at] = damage(parts[at], rng, self.blobs)
@@ -266,7 +264,7 @@ class RequestPort(Port):
 
     def make(self, rng: Random) -> Parts:
         (data,) = rng.choice(self.originals)
-        data = data[:1] + vary_msgpack(data[1:], rng) if rng.random() < 0.8 else b""
+        data = wire.seal(vary_msgpack(data[BODY:], rng)) if rng.random() < 0.8 else b""
         data = data or super().make(rng)[0]
         return (data, data) if rng.random() < 0.05 else (data,)
 
@@ -446,12 +444,12 @@ class Answers(Target):
         if kind == b"w":
             return kind, self.bundles.make(rng)[0]
         if rng.random() < 0.8:
-            return kind, data[:1] + vary_msgpack(data[1:], rng)
+            return kind, wire.seal(vary_msgpack(data[BODY:], rng))
         return kind, damage(data, rng, [o[1] for o in self.originals])
 
     def passed(self, parts: Parts) -> bool:
         kind, data = parts
-        return kind == b"w" or readable(msgspec.msgpack.decode, data[1:])
+        return kind == b"w" or (sealed(data) and readable(msgspec.msgpack.decode, data[BODY:]))
 
     def take(self, parts: Parts) -> Any:
         kind, data = parts
@@ -527,10 +525,10 @@ class Answers(Target):
 def _numbered(data: bytes, number: int, field: str = "attempt") -> bytes:
     """Return a message with the number that its receiver waits for, if it can have one."""
     with contextlib.suppress(ValueError, TypeError, RecursionError, OverflowError):
-        table = msgspec.msgpack.decode(data[1:])
+        table = msgspec.msgpack.decode(data[BODY:])
         if isinstance(table, dict) and table.get(field) == 1:
             table[field] = number
-            return data[:1] + msgspec.msgpack.encode(table)
+            return wire.seal(msgspec.msgpack.encode(table))
     return data
 
 
