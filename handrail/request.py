@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
@@ -15,7 +16,7 @@ from handrail.endpoint import GONE_S, new_socket
 from handrail.errors import Damaged, Error, LinkTimeout, ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door, Line
-from handrail.keys.host import HostKeys
+from handrail.keys.host import LOOK_S, HostKeys
 from handrail.wire import MAX_HEADER, Answer, Ask, dump, load
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ Handler: TypeAlias = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
 _QUEUE = 16  # [messages], of one connection that wait to be taken
 _REQUESTS = Budget(50.0, 500.0)  # of one host [requests/s, requests]
+_AGAIN_S = 1.0  # [s], of silence, after which a question is asked again
 _POLL_REQUESTS = 64  # [-], answered in one poll at most, so that nobody can hold up the learner
 
 
@@ -147,6 +149,9 @@ class RequestClient:
     ) -> dict[str, Any]:
         """Return the answer to a request.
 
+        Where no answer comes the question is asked again, in growing intervals: it may have gone
+        with a connection. So a handler may be called more than once for one call.
+
         Args:
             kind: Name of the request.
             payload: Plain values.
@@ -156,15 +161,21 @@ class RequestClient:
             LinkTimeout: No answer in time; the message says what was awaited.
             Error: What the server's handler raised.
         """
-        self._line.refresh()
         deadline = time.monotonic() + timeout_s
         number = next(self._numbers)
         question = dump(Ask(number, kind, payload or {}))
         what = f"waited {timeout_s:g} s for {self.peer}'s answer to {kind!r} at {self.endpoint}"
-        if not self._sock.poll(_left_ms(deadline), zmq.POLLOUT):
+        if not self._connected(deadline):
             raise LinkTimeout(f"{what}: nobody listens there{self._line.hint()}")
         self._sock.send(question, zmq.NOBLOCK)
-        while self._sock.poll(_left_ms(deadline)):
+        patience = _AGAIN_S
+        while _left_ms(deadline):
+            if not self._sock.poll(min(int(1e3 * patience), _left_ms(deadline))):
+                self._line.refresh()
+                with contextlib.suppress(zmq.Again):  # not connected: asked later
+                    self._sock.send(question, zmq.NOBLOCK)
+                patience *= 2
+                continue
             try:
                 answer = load(self._sock.recv(zmq.NOBLOCK))
             except Damaged:
@@ -175,6 +186,15 @@ class RequestClient:
                 raise _error(answer)
             return answer.payload
         raise LinkTimeout(f"{what}: it is there but busy")
+
+    def _connected(self, deadline: float) -> bool:
+        """Wait until somebody listens, or the deadline; keys may change meanwhile."""
+        self._line.refresh()
+        while not self._sock.poll(min(int(1e3 * LOOK_S), _left_ms(deadline)), zmq.POLLOUT):
+            if not _left_ms(deadline):
+                return False
+            self._line.refresh()
+        return True
 
     def close(self) -> None:
         """Free the socket."""

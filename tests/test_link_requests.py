@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import zmq
 
 from handrail.errors import LinkTimeout, ProtocolMismatch, StorageError
 from handrail.transport import (
@@ -60,3 +61,27 @@ def test_a_request_gives_up_at_its_deadline_and_says_what_it_waited_for(endpoint
             # The late answer to the first question is not taken for that to the second.
             assert client.call("status", {"n": 2}) == {"n": 2}
             timer.join()
+
+
+def test_a_question_that_went_with_a_connection_is_asked_again(endpoint: str) -> None:
+    context = zmq.Context()
+    dying = context.socket(zmq.ROUTER)
+    dying.linger = 0
+    dying.bind(endpoint)
+
+    def serve() -> None:
+        dying.recv_multipart()  # takes the question, and dies with it
+        context.destroy(linger=0)  # waits until the address is free
+        with RequestServer(endpoint, {"status": lambda p: p}) as server:
+            while not done.is_set():
+                server.poll(0.02)
+
+    done = threading.Event()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with RequestClient(endpoint) as client:
+            assert client.call("status", {"n": 1}, timeout_s=30.0) == {"n": 1}
+    finally:
+        done.set()
+        thread.join()
