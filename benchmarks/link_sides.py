@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import socket
 import time
@@ -85,13 +86,26 @@ def acquaint(folder: Path) -> None:
         write_allowed(folder / name, {pairs[other].public: other})
 
 
+def counts(store: Any) -> dict[str, int]:
+    """Return rows per actor in a `MemoryStore`."""
+    return dict(store.counts)
+
+
 def learner(
-    pipe: Connection, endpoint: str, spec: EnvSpec, folder: Path | None, keys: Path | None = None
+    pipe: Connection,
+    endpoint: str,
+    spec: EnvSpec,
+    folder: Path | None,
+    keys: Path | None = None,
+    tell: Callable[[Any], Any] = counts,
 ) -> None:
-    """Take rows until the pipe is closed; on any message answer rows per actor."""
-    store = MemoryStore() if folder is None else Store(folder / "store.db", spec)
+    """Take rows until the pipe is closed; on any message answer what `tell` says of the store."""
     host = None if keys is None else HostKeys(keys / "learner")
-    with StreamReceiver(endpoint, store, spec, host) as receiver:
+    with contextlib.ExitStack() as stack:
+        store: Any = MemoryStore()
+        if folder is not None:
+            store = stack.enter_context(Store(folder / "store.db", spec))
+        receiver = stack.enter_context(StreamReceiver(endpoint, store, spec, host))
         pipe.send("ready")
         while True:
             receiver.arrivals(0.02)
@@ -99,10 +113,8 @@ def learner(
                 try:
                     pipe.recv()
                 except EOFError:
-                    break
-                pipe.send(dict(store.counts) if isinstance(store, MemoryStore) else {})
-    if isinstance(store, Store):
-        store.close()
+                    return
+                pipe.send(tell(store))
 
 
 def stream_rate(

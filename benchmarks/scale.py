@@ -29,13 +29,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import numpy as np
-from link_sides import ACTION, STATE, acquaint, child, free_endpoint, rows_of, spec_of
+from link_sides import ACTION, STATE, acquaint, child, free_endpoint, learner, rows_of, spec_of
 
 from handrail.broadcast import Broadcaster, Subscriber
 from handrail.codec import encode_row, row_bytes
 from handrail.keys.host import HostKeys
-from handrail.receive import StreamReceiver
-from handrail.spec import EnvSpec
 from handrail.spool import Spool
 from handrail.stream import StreamSender
 from handrail.wire import Hello
@@ -53,22 +51,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def ingest(pipe: Connection, endpoint: str, spec: EnvSpec, folder: Path, keys: Path | None) -> None:
-    """Take rows into a real store; on any message answer processor time [s], memory [B], rows."""
-    host = None if keys is None else HostKeys(keys / "learner")
-    with (
-        Store(folder / "store.db", spec) as store,
-        StreamReceiver(endpoint, store, spec, host) as receiver,
-    ):
-        pipe.send("ready")
-        while True:
-            receiver.arrivals(0.02)
-            if pipe.poll():
-                try:
-                    pipe.recv()
-                except EOFError:
-                    return
-                pipe.send((time.process_time(), resident(), len(store)))
+def usage(store: Store) -> tuple[float, int, int]:
+    """Return this process's processor time [s] and memory [B], and the store's rows."""
+    return time.process_time(), resident(), len(store)
 
 
 def rows_cost(images: bool, keyed: bool, count: int, parent: Path) -> dict[str, float]:
@@ -90,7 +75,7 @@ def rows_cost(images: bool, keyed: bool, count: int, parent: Path) -> dict[str, 
         host = None if keys is None else HostKeys(keys / "robot")
         with (
             Spool(folder / "spool.db", row=row_bytes(spec)) as spool,
-            child(ingest, endpoint, spec, folder, keys) as pipe,
+            child(learner, endpoint, spec, folder, keys, usage) as pipe,
             StreamSender(endpoint, spool, Hello.of("a", spool.session, spec), keys=host) as sender,
         ):
             spool.append(encode_row(rows[0], spec))
@@ -187,7 +172,7 @@ def connection_bytes(count: int = 64) -> int:
             endpoint, folder = free_endpoint(), Path(name) / str(senders)
             folder.mkdir()
             with (
-                child(ingest, endpoint, spec, folder, None) as pipe,
+                child(learner, endpoint, spec, folder, None, usage) as pipe,
                 child(idle, endpoint, folder, senders),
             ):
                 time.sleep(1.0)

@@ -41,8 +41,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "select": "best",
         "margin": 0.5,
         "own_successes": True,
-        "collect": 0.15,
-        "ramp": 0.2,
         "retreat": 0.05,
         "quiet_every": 3,
     },
