@@ -1,9 +1,9 @@
 """Fuzz everything that reads bytes from a network or a disk: `python tests/fuzz.py`.
 
 Inputs are valid ones with something wrong (`fuzz_mutate.py`); targets say how they are made and
-judged (`fuzz_messages.py`, `fuzz_files.py`, `fuzz_database.py`, `fuzz_port.py`). Found is: any
-exception but those that the decoder documents, an accepted input that is not right, a deadline
-missed, memory over the target's limit, a dead process. Each is kept as a file that runs again:
+judged in the modules of `TARGETS`. Found is: any exception but those that the decoder documents, an
+accepted input that is not right, a deadline missed, memory over the target's limit, a dead process.
+Each is kept as a file that runs again:
 
     python tests/fuzz.py --inputs 1000000 --seed 1 --out fuzz
     python tests/fuzz.py --again fuzz/row-0-17.msgpack
@@ -32,17 +32,32 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import fuzz_answers
+import fuzz_arrays
 import fuzz_database
-import fuzz_files
+import fuzz_host
 import fuzz_messages
 import fuzz_port
+import fuzz_recorder
+import fuzz_run
+import fuzz_tcp
 import msgspec
 from fuzz_mutate import Parts
 from fuzz_target import Garbage, Target
 
 TARGETS: dict[str, type[Target]] = {
     target.name: target
-    for module in (fuzz_messages, fuzz_files, fuzz_database, fuzz_port)
+    for module in (
+        fuzz_messages,
+        fuzz_arrays,
+        fuzz_run,
+        fuzz_host,
+        fuzz_recorder,
+        fuzz_database,
+        fuzz_port,
+        fuzz_tcp,
+        fuzz_answers,
+    )
     for target in module.TARGETS
 }
 _BATCH_S = 300.0  # [s], after which a batch that never returns ends the process

@@ -9,10 +9,9 @@ from random import Random
 from typing import Any
 
 import apsw
-from fuzz_files import Files
 from fuzz_messages import SPEC, make_row
 from fuzz_mutate import FLOATS, INTEGERS, TEXTS, Parts, damage
-from fuzz_target import hold
+from fuzz_target import Files, hold
 
 from handrail.codec import encode_row
 from handrail.errors import RunFolderError, StorageError

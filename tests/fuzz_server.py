@@ -1,4 +1,4 @@
-"""A learner's three sockets in a process of their own, for `fuzz_port.py`.
+"""A learner's three sockets in a process of their own, for `fuzz_learner.py`.
 
 python tests/fuzz_server.py FOLDER STREAM BROADCAST REQUEST [KEYS]
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -68,6 +69,24 @@ class Target:
 
     def close(self) -> None:
         """Free what the target holds."""
+
+
+class Files(Target):
+    """Files that are written anew for each input."""
+
+    paths: tuple[str, ...] = ()
+    mode = 0o600
+
+    def write(self, parts: Parts) -> None:
+        """Put an input where the reader looks for it."""
+        for name, data in zip(self.paths, parts, strict=True):
+            path = self.folder / name
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self.mode), "wb") as out:
+                out.write(data)
+
+    def read_back(self) -> Parts:
+        """Return what was written, as an input."""
+        return tuple((self.folder / name).read_bytes() for name in self.paths)
 
 
 def vary_json(text: bytes, rng: Random) -> bytes:

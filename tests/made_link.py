@@ -32,6 +32,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def address(kind: str, abstract: str, folder: Path) -> str:
+    """Return a free address: "tcp", "file" for a socket in a folder, else the abstract one."""
+    if kind == "tcp":
+        return f"tcp://127.0.0.1:{free_port()}"
+    return f"ipc://{folder}/s" if kind == "file" else abstract
+
+
 def make_row(t: int, actor: int = 0) -> Transition:
     z = np.zeros(SPEC.action, np.float32)
     return Transition(actor, t, Source.ONLINE, np.full(SPEC.state, t, np.float32), z, z, z, z)

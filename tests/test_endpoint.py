@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from made_link import SPEC, Side, blob, free_port, take
+from made_link import SPEC, Side, address, blob, take
 
 from handrail.errors import ConfigError
 from handrail.spool import Spool
@@ -59,10 +59,7 @@ def test_an_address_that_is_not_allowed_is_refused(tmp_path: Path, bad: str, wor
 def test_an_address_in_use_is_named_and_its_owner_undisturbed(
     tmp_path: Path, endpoint: str, kind: str
 ) -> None:
-    if kind == "tcp":
-        endpoint = f"tcp://127.0.0.1:{free_port()}"
-    elif kind == "file":
-        endpoint = f"ipc://{tmp_path}/s"
+    endpoint = address(kind, endpoint, tmp_path)
     with RequestServer(endpoint, {"status": lambda p: {"alive": True}}) as server:
         with pytest.raises(ConfigError, match=f"{endpoint}.*in use"):
             RequestServer(endpoint, {})

@@ -110,28 +110,18 @@ def check_spool(operations: list[Operation], count: int, folder: Path) -> None:
         assert set(range(acked + 1, last + 1)) <= rows, number
 
 
+@pytest.mark.parametrize(
+    "cuts", [QUICK, pytest.param(CUTS, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
+)
 @pytest.mark.parametrize("what", ["store", "spool"])
 def test_no_promise_is_broken_by_a_power_cut(
-    tmp_path: Path, power: PowerLog, monkeypatch: pytest.MonkeyPatch, what: str
+    tmp_path: Path, power: PowerLog, monkeypatch: pytest.MonkeyPatch, what: str, cuts: int
 ) -> None:
     small_log(monkeypatch)
     (tmp_path / "live").mkdir()
     globals()[f"fill_{what}"](tmp_path / "live" / f"{what}.db", power)
     power.close()
-    globals()[f"check_{what}"](power.operations, QUICK, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-@pytest.mark.parametrize("what", ["store", "spool"])
-def test_no_promise_is_broken_by_many_power_cuts(
-    tmp_path: Path, power: PowerLog, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    small_log(monkeypatch)
-    (tmp_path / "live").mkdir()
-    globals()[f"fill_{what}"](tmp_path / "live" / f"{what}.db", power)
-    power.close()
-    globals()[f"check_{what}"](power.operations, CUTS, tmp_path)
+    globals()[f"check_{what}"](power.operations, cuts, tmp_path)
 
 
 def test_a_row_is_in_spool_or_store_wherever_the_power_is_cut(
