@@ -34,7 +34,7 @@ def offline_session(
     """
     task = task_of(config)
     trainer = Trainer(config.learner, config.base, task.spec, config.run.seed)
-    store = Store(run.store, task.spec)
+    store = Store(run.store, task.spec, short=config.link.short)
     checkpoints = Checkpoints(run.checkpoints)
     ledger = Ledger()
     restore(trainer, ledger, store, checkpoints)

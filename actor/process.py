@@ -57,6 +57,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         config.run.journal,
         None if host is None else host.load_critic,
         open_link(run, config.link, listens=False),
+        config.link.short,
     )
 
     def reconnect() -> None:

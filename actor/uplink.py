@@ -15,11 +15,11 @@ import numpy as np
 from actor.backlog import Backlog
 from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
-from handrail.codec import encode_row, row_bytes
 from handrail.disk import DiskWatch
 from handrail.errors import LinkTimeout
 from handrail.label import Label, Verdict, encode_label
 from handrail.link import Link, LinkConfig, open_link
+from handrail.row import encode_row, row_bytes
 from handrail.runs import Run
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
@@ -48,6 +48,7 @@ class Uplink:
         journal: bool = False,
         load_critic: Callable[[np.ndarray], int] | None = None,
         link: Link | None = None,
+        short: bool = True,
     ) -> None:
         """Open the link.
 
@@ -60,8 +61,9 @@ class Uplink:
             journal: Also write an account of rows apart from the spool.
             load_critic: Takes a packed risk critic to the host and returns the version held there.
             link: Addresses and keys; None for the run's own local sockets.
+            short: Shorten camera frames, without loss, where that pays.
         """
-        self._spec = spec
+        self._spec, self._short = spec, short
         self._actor = actor_id
         self._stop = stop
         self._max_lead = max_lead
@@ -91,7 +93,7 @@ class Uplink:
         """Spool a row; it is sent, and forgotten once the learner's store has it."""
         self._sender.check()
         self._backlog.add(time.monotonic())
-        blob = encode_row(row, self._spec)
+        blob = encode_row(row, self._spec, self._short)
         if self._journal is None:
             self._spool.append(blob)
             return

@@ -30,7 +30,7 @@ from link_limits import disk_rate, push_rate
 from link_sides import acquaint, spec_of, stream_rate
 from link_waits import loop_us, many_actors, publish_ms, round_trip_us
 
-from handrail.codec import row_bytes
+from handrail.row import row_bytes
 
 Rates = dict[str, list[float]]
 

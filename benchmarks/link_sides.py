@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from link_memory import MemorySpool, MemoryStore
 
-from handrail.codec import encode_row, row_bytes
 from handrail.keys.files import HOST, new_pair, write_allowed, write_pair
 from handrail.keys.host import HostKeys
 from handrail.receive import StreamReceiver
+from handrail.row import encode_row, row_bytes
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
 from handrail.stream import StreamSender

@@ -19,8 +19,8 @@ from link_sides import (
 )
 
 from handrail.broadcast import Broadcaster, Subscriber
-from handrail.codec import encode_row, row_bytes
 from handrail.request import RequestClient, RequestServer
+from handrail.row import encode_row, row_bytes
 from handrail.spool import Spool
 from handrail.stream import StreamSender
 from handrail.wire import Hello

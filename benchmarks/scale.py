@@ -32,8 +32,8 @@ import numpy as np
 from link_sides import ACTION, STATE, acquaint, child, free_endpoint, learner, rows_of, spec_of
 
 from handrail.broadcast import Broadcaster, Subscriber
-from handrail.codec import encode_row, row_bytes
 from handrail.keys.host import HostKeys
+from handrail.row import encode_row, row_bytes
 from handrail.spool import Spool
 from handrail.stream import StreamSender
 from handrail.wire import Hello

@@ -1,18 +1,14 @@
-"""Arrays to one blob and back: a checked header, raw buffers, a checksum over all of it.
+"""Named arrays to one blob and back: a checked header, raw buffers, a checksum over all of it.
 
 Nothing here can run code: there is no pickle, an array's dtype comes from a short list, and sizes
 are compared with the blob's length before memory is taken. Decoded arrays are read-only views of
-the blob. There are two forms. A *bundle* names its arrays itself (weights, requests). A *row* is a
-`Transition` in the fixed layout that the `EnvSpec` implies, so that it costs microseconds. The
-checksum is BLAKE3, as strong as sha256 and four times as fast on an image.
+the blob. The checksum is BLAKE3, as strong as sha256 and four times as fast on an image.
 
     bundle = prefix | checksum | header length u32 | header (msgpack) | arrays, each aligned to 64 B
-    row    = checksum | fixed header | state, the four actions as float32 | images by name
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from typing import Any, TypeAlias
@@ -22,8 +18,6 @@ import numpy as np
 from blake3 import blake3
 
 from handrail.errors import ProtocolMismatch
-from handrail.spec import EnvSpec
-from handrail.transition import Source, Transition
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Arrays: TypeAlias = "dict[str, np.ndarray]"
@@ -194,130 +188,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not a plain value")
-
-
-# magic, flags, source, number of images, S, A, episode, t, base_pos, cost, reward
-# Rows from before costs hold zeros there, which say cost 0 and no violation: they are read as ever.
-_ROW = struct.Struct("<4sHBBIIIIIfd")
-_MAGIC = b"HRR2"
-_SHA256 = b"HRR1"  # rows from before BLAKE3, the same otherwise: they are read as ever
-_BODY = DIGEST_BYTES + _ROW.size
-_FLAGS = ("base_valid", "terminated", "truncated", "success", "intervened", "end", "violation")
-_SOURCES = frozenset(int(s) for s in Source)
-
-
-def row_bytes(spec: EnvSpec) -> int:
-    """Return the length of every row of this spec [B]."""
-    images = sum(math.prod(shape) for shape in spec.images.values())
-    return _BODY + 4 * (spec.state + 4 * spec.action) + images
-
-
-HEAD_BYTES = _BODY  # [B], of a row before its arrays
-
-
-def read_head(blob: Buffer) -> tuple[int, int, int, float, bool, bool, bool]:
-    """Return what a row's header says, unchecked, for listings that don't read the whole row.
-
-    Returns:
-        Episode, t, source, reward, success, intervened, end.
-    """
-    _, flags, source, _, _, _, episode, t, _, _, reward = _ROW.unpack_from(blob, DIGEST_BYTES)
-    return episode, t, source, reward, bool(flags & 8), bool(flags & 16), bool(flags & 32)
-
-
-def row_digest(blob: Buffer) -> bytes:
-    """Return the checksum that a row carries, 32 bytes: its name in journals and messages."""
-    return bytes(blob[:DIGEST_BYTES])
-
-
-def encode_row(row: Transition, spec: EnvSpec) -> bytes:
-    """Return a transition as one blob of `row_bytes(spec)` bytes, with its checksum.
-
-    Raises:
-        ProtocolMismatch: The row doesn't fit the spec.
-    """
-    row.validate(spec)
-    flags = sum(1 << bit for bit, name in enumerate(_FLAGS) if getattr(row, name))
-    try:
-        header = _ROW.pack(
-            _MAGIC,
-            flags,
-            row.source,
-            len(row.images),
-            spec.state,
-            spec.action,
-            row.episode,
-            row.t,
-            row.base_pos,
-            row.cost,
-            row.reward,
-        )
-    except struct.error as error:
-        raise ProtocolMismatch(
-            f"transition: source, episode, t and base_pos must be small non-negative integers, got "
-            f"{row.source}, {row.episode}, {row.t}, {row.base_pos} ({error})"
-        ) from None
-    if row.source not in _SOURCES:
-        raise ProtocolMismatch(f"transition.source must be one of {_SOURCES}, got {row.source}")
-    parts = [header]
-    vectors = (row.state, row.action, row.policy_action, row.filter_delta, row.base_action)
-    parts.append(np.concatenate(vectors).tobytes())
-    parts += [np.ascontiguousarray(row.images[name]).data for name in sorted(spec.images)]
-    body = b"".join(parts)  # in one piece: BLAKE3 takes parts a third slower
-    return blake3(body).digest() + body
-
-
-def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
-    """Return the transition in a blob; its arrays are read-only views of the blob.
-
-    Raises:
-        ProtocolMismatch: The blob is damaged, not a row, not of this spec, or holds a NaN.
-    """
-    size = row_bytes(spec)
-    view = memoryview(blob).toreadonly().cast("B")
-    if len(view) != size:
-        raise ProtocolMismatch(f"a row of this spec has {size} bytes, this has {len(view)}")
-    old = view[DIGEST_BYTES : DIGEST_BYTES + len(_MAGIC)] == _SHA256
-    body = view[DIGEST_BYTES:]
-    if (hashlib.sha256(body) if old else blake3(body)).digest() != view[:DIGEST_BYTES]:
-        raise ProtocolMismatch("a row does not match its checksum")
-    magic, flags, source, images, s, a, episode, t, base_pos, cost, reward = _ROW.unpack_from(
-        view, DIGEST_BYTES
-    )
-    given = (magic, flags >> len(_FLAGS), images, s, a, cost >= 0.0, source in _SOURCES)
-    right = (_SHA256 if old else _MAGIC, 0, len(spec.images), spec.state, spec.action, True, True)
-    if given != right:
-        raise ProtocolMismatch(
-            "a row's header (magic, unknown flags, images, S, A, cost, known source) must "
-            f"be {right}, got {given}"
-        )
-    numbers = np.frombuffer(view, "<f4", s + 4 * a, _BODY)
-    if not (np.isfinite(numbers).all() and math.isfinite(reward) and math.isfinite(cost)):
-        raise ProtocolMismatch("a row must be finite, it holds a NaN or an infinity")
-    offset = _BODY + numbers.nbytes
-    frames: Arrays = {}
-    for name in sorted(spec.images):
-        shape = tuple(spec.images[name])
-        frames[name] = np.frombuffer(view, np.uint8, math.prod(shape), offset).reshape(shape)
-        offset += frames[name].nbytes
-    return Transition(
-        episode,
-        t,
-        source,
-        numbers[:s],
-        numbers[s : s + a],
-        numbers[s + a : s + 2 * a],
-        numbers[s + 2 * a : s + 3 * a],
-        numbers[s + 3 * a :],
-        base_pos,
-        base_valid=bool(flags & 1),
-        reward=reward,
-        terminated=bool(flags & 2),
-        truncated=bool(flags & 4),
-        success=bool(flags & 8),
-        intervened=bool(flags & 16),
-        end=bool(flags & 32),
-        violation=bool(flags & 64),
-        cost=cost,
-        images=frames,
-    )

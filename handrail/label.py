@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
 
-from handrail.codec import DIGEST_BYTES, Buffer, decode_row
+from handrail.codec import DIGEST_BYTES, Buffer
 from handrail.errors import ProtocolMismatch
+from handrail.row import decode_row
 from handrail.spec import EnvSpec
 from handrail.transition import Transition
 
@@ -117,5 +118,5 @@ def decode_record(blob: Buffer, spec: EnvSpec) -> Record:
 
 
 def sizes_fit(sizes: Iterable[int], row: int) -> bool:
-    """Return whether records of these lengths can be rows of `row` bytes, or labels [B]."""
-    return all(size == row or DIGEST_BYTES < size <= MAX_LABEL for size in sizes)
+    """Return whether records of these lengths can be rows of up to `row` bytes, or labels [B]."""
+    return all(DIGEST_BYTES < size <= max(row, MAX_LABEL) for size in sizes)

@@ -25,6 +25,7 @@ class LinkConfig:
     port: int = 5770  # of the stream; broadcast and request have the next two
     keys: str = ""  # folder of this host's keys; "" for ~/.config/handrail/keys
     learner: str = "learner"  # name of the learner's host on the actors' lists
+    short: bool = True  # camera frames travel and are stored shortened, without loss
     half: bool = False  # weights travel with 16 bits each: half the bytes, rounded by up to 2^-11
 
     def __post_init__(self) -> None:

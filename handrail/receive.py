@@ -15,13 +15,14 @@ from typing import Any, Protocol, TypeAlias
 
 import zmq
 
-from handrail.codec import Buffer, row_bytes
+from handrail.codec import Buffer
 from handrail.endpoint import GONE_S, new_socket
 from handrail.errors import ProtocolMismatch
 from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door
 from handrail.keys.host import HostKeys
 from handrail.label import Record, decode_record, sizes_fit
+from handrail.row import row_bytes
 from handrail.spec import EnvSpec
 from handrail.wire import (
     Ack,
@@ -286,7 +287,7 @@ class StreamReceiver:
         blobs = _cut(body, head.sizes) if sizes_fit(head.sizes, self._row_bytes) else None
         if blobs is None:
             raise ProtocolMismatch(
-                f"rows of this spec have {self._row_bytes} B each; a batch of {count} has frames "
+                f"rows of this spec have up to {self._row_bytes} B; a batch of {count} has frames "
                 f"of {[len(frame) for frame in body][:3]} B and says {sorted(set(head.sizes))[:3]}"
             )
         known = high.get(session, self._store.high(session))

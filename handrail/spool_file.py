@@ -15,13 +15,13 @@ from handrail.errors import StorageError
 from handrail.retention import Chunk, kept_ranges
 
 _APPLICATION_ID = 0x48525350  # "HRSP"
-_VERSION = 2
+_VERSION = 3  # 2: acknowledged rows stay; 3: short rows, which an older Handrail would refuse
 _SCHEMA = """
 CREATE TABLE sessions(number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE, actor TEXT,
                       acked INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE rows(id INTEGER PRIMARY KEY, blob BLOB NOT NULL);
 """
-_UPGRADES = {1: "ALTER TABLE sessions ADD COLUMN acked INTEGER NOT NULL DEFAULT 0"}
+_UPGRADES = {1: "ALTER TABLE sessions ADD COLUMN acked INTEGER NOT NULL DEFAULT 0", 2: ""}
 _SHIFT = 40  # a row's id is session number << 40 | seq: one integer orders rows as they were made
 _SEQ = (1 << _SHIFT) - 1
 

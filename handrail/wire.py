@@ -15,7 +15,7 @@ from blake3 import blake3
 from handrail.errors import Damaged, ProtocolMismatch
 from handrail.spec import EnvSpec
 
-PROTOCOL = 3  # [-], changes when an older peer could misread a message
+PROTOCOL = 4  # [-], changes when an older peer could misread a message
 MAX_HEADER = 1 << 20  # [B], a longer header is refused unread
 CHECK_BYTES = 8  # [B], of the checksum, BLAKE3 cut short: against accidents, keys are for the rest
 LONE_ROW = 1 << 16  # [B], a row of this size is a frame by itself: joining would cost more

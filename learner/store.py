@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from handrail.codec import Buffer, encode_row
+from handrail.codec import Buffer
 from handrail.database import of_kinds, storage
 from handrail.errors import RunFolderError
 from handrail.label import Label, Record, encode_label
+from handrail.row import encode_row
 from handrail.spec import EnvSpec
 from handrail.transition import Transition
 from learner.sessions import Gap, Sessions
@@ -40,19 +41,23 @@ class Incoming(NamedTuple):
 class Store(StoreReader):
     """All rows of a run in one file; one process writes it, one thread at a time."""
 
-    def __init__(self, path: Path, spec: EnvSpec, readonly: bool = False) -> None:
+    def __init__(
+        self, path: Path, spec: EnvSpec, readonly: bool = False, *, short: bool = True
+    ) -> None:
         """Open or create the store.
 
         Args:
             path: File; its folder must exist.
             spec: What rows must fit; a store of another task or spec is refused.
             readonly: Read beside the process that writes it; the file must exist.
+            short: Shorten camera frames of rows made in this process where that pays.
 
         Raises:
             StorageError: Not writable, in use, damaged or foreign.
             RunFolderError: Of another task, another spec or a newer format.
         """
         super().__init__(Path(path), spec, open_file(Path(path), spec, readonly))
+        self._short = short
         self._local: dict[str, str] = {}  # actor -> session of rows made in this process
         self._marked = -MARK_S
         self._unsure = False  # a commit failed: it may have reached the disk all the same
@@ -191,7 +196,7 @@ class Store(StoreReader):
             ProtocolMismatch: A row doesn't fit the spec.
             StorageError: The disk is full or broken; nothing of `rows` was stored.
         """
-        self._put(actor, rows, [encode_row(row, self.spec) for row in rows])
+        self._put(actor, rows, [encode_row(row, self.spec, self._short) for row in rows])
         return self._cursor
 
     def put_label(self, author: str, label: Label) -> list[Stored]:

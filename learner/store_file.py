@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from handrail.codec import row_bytes
 from handrail.database import Database, page_bytes
+from handrail.row import row_bytes
 from handrail.spec import EnvSpec
 
 _APPLICATION_ID = 0x48525354  # "HRST"
-_VERSION = 2
+_VERSION = 3  # 2: gaps and marks; 3: short rows, which an older Handrail would call damaged
 _ADDED = """
 CREATE TABLE gaps(session INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
                   why TEXT NOT NULL, PRIMARY KEY(session, first)) WITHOUT ROWID;
@@ -22,7 +22,7 @@ CREATE TABLE rows(cursor INTEGER PRIMARY KEY, session INTEGER NOT NULL, seq INTE
 CREATE TABLE counts(source INTEGER PRIMARY KEY, rows INTEGER NOT NULL);
 {_ADDED}
 """
-_UPGRADES = {1: _ADDED}
+_UPGRADES = {1: _ADDED, 2: ""}
 LABEL = 255  # the source of a label, beside those of rows
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from handrail.codec import HEAD_BYTES, read_head
 from handrail.database import Database, of_kinds, storage
 from handrail.errors import ProtocolMismatch, StorageError
 from handrail.label import Label, Record, decode_label, decode_record
+from handrail.row import HEAD_BYTES, read_head
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner.store_file import LABEL

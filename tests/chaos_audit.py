@@ -12,7 +12,7 @@ from typing import NamedTuple
 from chaos_ends import BURST, Entry, life_of, link, read_journal, rows_of
 from made_link import SPEC
 
-from handrail.codec import encode_row
+from handrail.row import encode_row
 from handrail.transition import Transition
 from learner.store import Store
 

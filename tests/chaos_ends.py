@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from made_link import SPEC
 
-from handrail.codec import encode_row
 from handrail.errors import ProtocolMismatch
 from handrail.process import join_supervisor
+from handrail.row import encode_row
 from handrail.spool import Spool
 from handrail.transition import Source, Transition
 from handrail.transport import StreamReceiver, StreamSender

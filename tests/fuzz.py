@@ -39,6 +39,7 @@ import fuzz_host
 import fuzz_messages
 import fuzz_port
 import fuzz_recorder
+import fuzz_rows
 import fuzz_run
 import fuzz_tcp
 import msgspec
@@ -49,6 +50,7 @@ TARGETS: dict[str, type[Target]] = {
     target.name: target
     for module in (
         fuzz_messages,
+        fuzz_rows,
         fuzz_arrays,
         fuzz_run,
         fuzz_host,

@@ -13,9 +13,9 @@ from fuzz_messages import SPEC, make_row
 from fuzz_mutate import FLOATS, INTEGERS, TEXTS, Parts, damage
 from fuzz_target import Files, hold
 
-from handrail.codec import encode_row
 from handrail.errors import RunFolderError, StorageError
 from handrail.label import Label, Verdict, encode_label
+from handrail.row import encode_row
 from handrail.spec import EnvSpec
 from handrail.spool import Spool
 from handrail.spool_file import served_store

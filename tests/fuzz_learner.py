@@ -24,10 +24,10 @@ from fuzz_target import Target, hold, readable
 from made_keys import free_ports
 
 from handrail import wire
-from handrail.codec import encode_row
 from handrail.errors import Error
 from handrail.keys import files as key_files
 from handrail.keys.host import HostKeys
+from handrail.row import encode_row
 from handrail.spool import Spool
 from handrail.transition import Transition
 from handrail.transport import RequestClient, StreamSender, Subscriber

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -19,15 +18,7 @@ from fuzz_target import Garbage, Target, hold, readable, vary_msgpack
 from made_critic import made_critic
 
 from handrail import wire
-from handrail.codec import (
-    DIGEST_BYTES,
-    DTYPES,
-    decode_row,
-    encode_row,
-    pack,
-    row_bytes,
-    unpack,
-)
+from handrail.codec import DIGEST_BYTES, DTYPES, pack, unpack
 from handrail.critic import HEADER, C, check_critic, pack_critic, unpack_critic
 from handrail.errors import CheckpointError, ProtocolMismatch
 from handrail.keys.zap import DOMAIN, answer
@@ -178,57 +169,6 @@ class SealedBundle(Bundle):
             hold(array.shape == back[name].shape, f"{name} comes back in another shape")
 
 
-class Row(Target):
-    """Rows of a spec, with their checksum as it came."""
-
-    name, share, refusals = "row", 800, (ProtocolMismatch,)
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        rng = Random(2)
-        blobs = [encode_row(make_row(rng, t), SPEC) for t in range(6)]
-        old = blobs[0][:DIGEST_BYTES] + b"HRR1" + blobs[0][DIGEST_BYTES + 4 :]
-        self.originals = [*((blob,) for blob in blobs), (seal(old, sha256),)]
-
-    def passed(self, parts: Parts) -> bool:
-        (data,) = parts
-        return len(data) == row_bytes(SPEC) and data[32:36] in (b"HRR1", b"HRR2")
-
-    def take(self, parts: Parts) -> Any:
-        return decode_row(parts[0], SPEC)
-
-    def verify(self, parts: Parts, value: Any) -> None:
-        hold(parts in self.originals, "a row was taken that does not match its checksum")
-
-
-class SealedRow(Row):
-    """The same with a right checksum."""
-
-    name, share = "row sealed", 1500
-    places = (32, 36, 38, 39, 40, 44, 48, 52, 56, 60, 64, 68, 76, 80)  # of the header's fields
-
-    def make(self, rng: Random) -> Parts:
-        (data,) = rng.choice(self.originals)
-        data = damage(data, rng, [o[0] for o in self.originals], self.places)
-        if rng.random() < 0.8:  # what changes the length is refused at once
-            data = data[: row_bytes(SPEC)].ljust(row_bytes(SPEC), b"\0")
-        return (seal(data, sha256 if data[32:36] == b"HRR1" else blake3),)
-
-    def verify(self, parts: Parts, value: Any) -> None:
-        (data,) = parts
-        try:
-            again = encode_row(value, SPEC)  # judges shapes, dtypes and that all of it is finite
-        except ProtocolMismatch as error:
-            raise Garbage(f"a row was taken that is not of the spec: {error}") from None
-        hold(again[36:] == data[36:], "the row does not come back")
-        hold(value.source in tuple(Source), f"source {value.source}")
-        arrays = [getattr(value, field.name) for field in fields(Transition)]
-        arrays += value.images.values()
-        for array in arrays:
-            if isinstance(array, np.ndarray):
-                hold(not array.flags.writeable, "an array of a row can be written")
-
-
 class LabelBlob(Target):
     """Labels, with their checksum as it came."""
 
@@ -353,5 +293,5 @@ class Zap(Target):
 
 
 TARGETS = (
-    Message, Bundle, SealedBundle, Row, SealedRow, LabelBlob, SealedLabel, CriticArray, Zap,
+    Message, Bundle, SealedBundle, LabelBlob, SealedLabel, CriticArray, Zap,
 )  # fmt: skip

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import zmq
 from fuzz_learner import Port
-from fuzz_messages import BODY, SPEC, SealedRow, make_row
+from fuzz_messages import BODY, SPEC, make_row
 from fuzz_mutate import Parts, damage
+from fuzz_rows import SealedRow
 from fuzz_target import vary_msgpack
 
 from handrail import wire
-from handrail.codec import encode_row
+from handrail.row import encode_row
 
 _FAR = [0, 65536, 2**40 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1]  # numbers of rows
 

@@ -19,7 +19,7 @@ from fuzz_mutate import Parts, damage
 from fuzz_target import hold
 
 from handrail import wire
-from handrail.codec import encode_row
+from handrail.row import encode_row
 
 _FIRST = struct.Struct(">Q")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from handrail.codec import encode_row
+from handrail.row import encode_row
 from handrail.spec import EnvSpec, slices_of
 from handrail.spool import RETAIN_BYTES, Spool
 from handrail.transition import Source, Transition

@@ -17,7 +17,7 @@ from chaos_audit import Found, audit, audit_folder
 from chaos_ends import BURST, SPEC, Entry, Journal, read_journal, rows_of
 from chaos_proxies import HARM, Copy, harm
 
-from handrail.codec import encode_row
+from handrail.row import encode_row
 from learner.store import Incoming, Store
 
 LONG_KILLS = int(os.environ.get("HANDRAIL_KILLS", "50"))

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from made_rows import SPEC, make_episode
 
-from handrail.codec import encode_row
 from handrail.disk import DiskWatch
 from handrail.errors import RunFolderError, StorageError
+from handrail.row import encode_row
 from handrail.spool import Spool
 from learner.data.verify import verify
 from learner.store import Store

@@ -14,9 +14,9 @@ from actor.drivers import ScriptDriver
 from actor.episode import run_episode
 from controllers.robot import Request, Snapshot
 from controllers.robot import Source as Authority
-from handrail.codec import decode_row, encode_row
 from handrail.config import from_dict
 from handrail.errors import ConfigError, StorageError
+from handrail.row import decode_row, encode_row
 from handrail.transition import Source
 from learner.risk.data import load_episodes
 from robot_env.collisions import PLACES, WINDOW, collide, places

@@ -16,9 +16,9 @@ import pytest
 from power import Operation, PowerLog, after_cut
 from test_store import make_row
 
-from handrail.codec import decode_row, encode_row
 from handrail.database import Database
 from handrail.errors import StorageError
+from handrail.row import decode_row, encode_row
 from handrail.spec import EnvSpec, slices_of
 from handrail.spool import Spool
 from handrail.transport import StreamReceiver, StreamSender

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from made_rows import SPEC, make_episode
 
-from handrail.codec import encode_row
 from handrail.errors import ProtocolMismatch
 from handrail.label import Label, Verdict, encode_label
+from handrail.row import encode_row
 from handrail.spool import Spool
 from handrail.transition import Source
 from handrail.transport import StreamReceiver, StreamSender
@@ -262,7 +262,7 @@ def test_a_store_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> Non
         assert len(list(store.rows())) == 5
     assert verify(older, SPEC).faults == []
     with Store(older, SPEC) as store:
-        assert store._db.format == 2
+        assert store._db.format == 3
         assert store.put_rows("arm", [dataclasses.replace(make_episode(1, 4)[0])]) == 6
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handrail.codec import decode_row, encode_row
 from handrail.errors import ProtocolMismatch, RunFolderError, StorageError
+from handrail.row import decode_row, encode_row
 from handrail.spec import EnvSpec, slices_of
 from handrail.transition import Source, Transition
 from learner.store import Incoming, Store

@@ -11,8 +11,8 @@ import pytest
 from made_link import SPEC, Side, address, blob, make_row, take, until
 
 from handrail import wire
-from handrail.codec import encode_row
 from handrail.errors import LinkTimeout, StorageError
+from handrail.row import encode_row
 from handrail.spool import Spool
 from handrail.transport import (
     StreamReceiver,
