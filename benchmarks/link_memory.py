@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from handrail.spool import SpoolRow
@@ -96,10 +96,10 @@ class MemoryStore:
         self._actor: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
 
-    def open_session(self, session: str, actor: str) -> int:
-        """Make a session known; return its newest row."""
-        self._actor[session] = actor
-        return self._high.setdefault(session, 0)
+    def open_sessions(self, sessions: Iterable[str], actor: str) -> dict[str, int]:
+        """Make sessions known; return the newest row of each."""
+        self._actor |= dict.fromkeys(sessions, actor)
+        return {session: self._high.setdefault(session, 0) for session in sessions}
 
     def high(self, session: str) -> int:
         """Return the newest row of a session."""

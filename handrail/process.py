@@ -12,6 +12,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from handrail.sparing import Sparing
+
 SUPERVISOR = "HANDRAIL_SUPERVISOR"  # environment: pid of the supervisor
 CORES = "HANDRAIL_CORES"  # environment: comma-separated cores of this process
 KEYS = "HANDRAIL_KEYS"  # environment: folder of this host's keys, instead of [link] keys
@@ -72,10 +74,16 @@ def split_cores(available: list[int]) -> dict[str, str]:
 
 
 def log_to_stderr(name: str) -> logging.Logger:
-    """Return a process's logger; other people's libraries are heard from warnings on."""
+    """Return a process's logger; other people's libraries are heard from warnings on.
+
+    What others can provoke can't fill it, see `sparing`.
+    """
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(known, Sparing) for known in handler.filters):
+            handler.addFilter(Sparing())
     for own in (name, "handrail"):
         logging.getLogger(own).setLevel(logging.INFO)
     return logging.getLogger(name)

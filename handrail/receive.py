@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -61,8 +61,8 @@ class RowStore(Protocol):
     uuid: str
     epoch: int
 
-    def open_session(self, session: str, actor: str) -> int:
-        """Make a session known; return its highest durable sequence number."""
+    def open_sessions(self, sessions: Iterable[str], actor: str) -> dict[str, int]:
+        """Make sessions known; return the highest durable sequence number of each."""
         ...
 
     def high(self, session: str) -> int:
@@ -241,8 +241,8 @@ class StreamReceiver:
             self._send(identity, Refuse(hello.attempt, double, fenced=True))
             return
         self._fenced.discard(hello.session)
-        self._store.open_session(hello.session, hello.actor)
-        high = {session: self._store.open_session(session, hello.actor) for session in hello.held}
+        known = self._store.open_sessions([hello.session, *hello.held], hello.actor)
+        high = {session: known[session] for session in hello.held}
         while len(self._peers) >= _MAX_PEERS:
             del self._peers[min(self._peers, key=lambda known: self._peers[known].heard)]
         self._peers[identity] = _Peer(

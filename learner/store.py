@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,21 +100,25 @@ class Store(StoreReader):
         """Return how many of a session's rows from `first` to `last` are not here."""
         return self._sessions.absent(session, first, last)
 
-    def open_session(self, session: str, actor: str) -> int:
-        """Make a session known, durably, and return its highest sequence number.
+    def open_sessions(self, sessions: Iterable[str], actor: str) -> dict[str, int]:
+        """Make an actor's sessions known, durably, and return the highest number of each.
 
         Raises:
-            StorageError: The disk is full or broken.
+            StorageError: The disk is full or broken; none of them was made known.
         """
+        wanted = list(dict.fromkeys(sessions))
         with self._guard:
-            if session not in self._sessions:
-                number = self._sessions.next_number
+            fresh = [session for session in wanted if session not in self._sessions]
+            numbered = list(enumerate(fresh, self._sessions.next_number))
+            if fresh:
                 with storage(self.path, "writing store"), self._db.transaction():
-                    self._db.writer.execute(
-                        "INSERT INTO sessions VALUES(?, ?, ?)", (number, session, actor)
+                    self._db.writer.executemany(
+                        "INSERT INTO sessions VALUES(?, ?, ?)",
+                        [(number, session, actor) for number, session in numbered],
                     )
+            for number, session in numbered:
                 self._sessions.add(session, number, actor)
-            return self._sessions.high(session)
+            return {session: self._sessions.high(session) for session in wanted}
 
     def put(self, rows: Sequence[Incoming]) -> list[Stored]:
         """Store rows in one durable transaction and return those that weren't there yet.
@@ -214,7 +218,7 @@ class Store(StoreReader):
 
     def _put(self, actor: str, rows: Sequence[Record], blobs: list[bytes]) -> list[Stored]:
         session = self._local.setdefault(actor, str(uuid.uuid4()))
-        seq = self.open_session(session, actor)
+        seq = self.open_sessions([session], actor)[session]
         return self.put(
             [
                 Incoming(session, seq + i, blob, row)

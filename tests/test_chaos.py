@@ -60,7 +60,7 @@ def fill(folder: Path) -> None:
     with Store(folder / "store.db", SPEC) as store:
         for life in LIVES:
             session = f"{life:036d}"
-            store.open_session(session, f"arm-{life}")
+            store.open_sessions([session], f"arm-{life}")
             made = list(enumerate(islice(rows_of(life), ROWS), 1))
             blobs = [(seq, encode_row(row, SPEC)) for seq, row in made]
             store.put(

@@ -56,7 +56,7 @@ def fill_store(path: Path, log: PowerLog) -> None:
     """Store batches, and promise each when `put` returns, as the receiver does."""
     with Store(path, SPEC) as store:
         session = str(uuid.uuid4())
-        store.open_session(session, "arm")
+        store.open_sessions([session], "arm")
         rng, seq = random.Random(1), 1
         for _ in range(60):
             batch = []

@@ -53,8 +53,7 @@ def test_rows_come_back_in_order_of_arrival_from_any_cursor(tmp_path: Path) -> N
 def test_redelivery_changes_nothing(tmp_path: Path) -> None:
     path, a, b = tmp_path / "store.db", str(uuid.uuid4()), str(uuid.uuid4())
     with Store(path, SPEC) as store:
-        assert store.open_session(a, "arm") == 0
-        store.open_session(b, "arm")
+        assert store.open_sessions([a, b], "arm") == {a: 0, b: 0}
         first = store.put(incoming(a, range(1, 11)))
         assert [x.cursor for x in first] == list(range(1, 11))
         again = store.put(incoming(a, range(5, 15)) + incoming(b, range(1, 4)))
@@ -66,16 +65,30 @@ def test_redelivery_changes_nothing(tmp_path: Path) -> None:
         assert store.put(incoming(b, range(4, 5)) * 3)[0].seq == 4
         assert (store.high(a), store.high(b), store.count(Source.ONLINE)) == (14, 4, 18)
     with Store(path, SPEC) as store:
-        assert store.open_session(a, "arm") == 14
+        assert store.open_sessions([a], "arm") == {a: 14}
         assert store.put(incoming(a, range(1, 16)))[0].cursor == 19
         assert len(list(store.rows())) == len(store) == 19
+
+
+def test_many_sessions_of_one_hello_are_one_commit(tmp_path: Path) -> None:
+    """A spool may hold thousands of dead sessions; a commit each would stop the learner."""
+    names = [str(uuid.uuid4()) for _ in range(300)]
+    with Store(tmp_path / "store.db", SPEC) as store:
+        changes = []
+        store._db.writer.set_commit_hook(lambda: changes.append(1) or False)
+        assert store.open_sessions(names, "arm") == dict.fromkeys(names, 0)
+        assert store.open_sessions([*names, "new", "new"], "arm")["new"] == 0
+        assert store.open_sessions(names, "arm") == dict.fromkeys(names, 0)
+        assert len(changes) == 2
+    with Store(tmp_path / "store.db", SPEC) as store:
+        assert len({store._sessions[name][0] for name in [*names, "new"]}) == 301
 
 
 def test_digests_are_those_of_the_blobs(tmp_path: Path) -> None:
     session = str(uuid.uuid4())
     rows = incoming(session, range(1, 4))
     with Store(tmp_path / "store.db", SPEC) as store:
-        store.open_session(session, "arm")
+        store.open_sessions([session], "arm")
         store.put(rows)
         wanted = [(session, r.seq, hashlib.sha256(r.blob).hexdigest()) for r in rows]
         assert list(store.digests()) == wanted

@@ -55,7 +55,7 @@ def test_nothing_is_acknowledged_before_the_store_has_it(tmp_path: Path, endpoin
 
         class Refusing:
             uuid, epoch = store.uuid, store.epoch
-            open_session, high, absent = store.open_session, store.high, store.absent
+            open_sessions, high, absent = store.open_sessions, store.high, store.absent
 
             def put(self, rows: object) -> list[object]:
                 raise StorageError("disk full")

@@ -77,7 +77,7 @@ def adopt(run: Run, spec: EnvSpec, store: Store) -> list[Stored]:
 def absorb(spool: Spool, store: Store) -> list[Stored]:
     """Move what a spool of labels holds into a store; return what is new there."""
     for session in spool.held():
-        high = store.open_session(session, spool.actor)
+        high = store.open_sessions([session], spool.actor)[session]
         spool.rewind(session, high)
         spool.acknowledge(session, high)
     taken: list[Stored] = []
