@@ -27,7 +27,7 @@ from handrail.transition import Transition
 from handrail.transport import RequestClient, StreamSender, Subscriber
 from handrail.wire import Hello
 from learner.acting import Policy
-from learner.packet import widened
+from learner.packet import describe, widened
 from learner.risk.publish import TOPIC
 
 log = logging.getLogger("actor")
@@ -152,10 +152,11 @@ class Uplink:
         if self._base is None or self._newest is None:
             return
         meta, arrays = self._newest
-        if meta["base_version"] != self._base[0]["base_version"]:
+        about = describe(meta)
+        if about.base_version != self._base[0].get("base_version"):
             return  # the base that these weights edit is still on its way
         policy.load(meta, widened({**arrays, **self._base[1]}))
-        self._trained = int(meta["trained_steps"])
+        self._trained = about.trained_steps
         self._weights_time = time.monotonic()
         self._newest = None
 

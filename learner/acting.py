@@ -21,7 +21,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.networks import Params
 from learner.normaliser import Normaliser, normalise
 from learner.operator import BaseContext, Operator, make_operator
-from learner.packet import PolicyWeights, template, unpack_weights
+from learner.packet import Description, PolicyWeights, describe, template, unpack_weights
 from learner.trust import Ramp
 
 Mode = Literal["explore", "eval", "base"]
@@ -39,7 +39,7 @@ class ActOut(NamedTuple):
 
 
 class _Loaded(NamedTuple):
-    meta: dict[str, Any]
+    about: Description
     weights: PolicyWeights  # on the device; the base lives in the queue
     has_base: bool
 
@@ -64,7 +64,7 @@ class Policy:
     @property
     def version(self) -> int:
         """Version of the loaded weights; -1 before the first."""
-        return -1 if self._loaded is None else int(self._loaded.meta["version"])
+        return -1 if self._loaded is None else self._loaded.about.version
 
     @property
     def compilations(self) -> int:
@@ -82,32 +82,33 @@ class Policy:
         return self._phase
 
     @property
-    def meta(self) -> dict[str, Any]:
-        """Meta data of the loaded weights; empty before the first."""
-        return {} if self._loaded is None else self._loaded.meta
+    def about(self) -> Description | None:
+        """What the loaded weights say of themselves; None before the first."""
+        return None if self._loaded is None else self._loaded.about
 
     def load(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Take over new weights; on any error the old ones stay.
 
         Raises:
             CheckpointError: An array is missing or has another shape.
-            ProtocolMismatch: The normaliser is not the one that the weights were trained with.
+            ProtocolMismatch: The meta data is not a policy's, or the normaliser is not the one that
+                the weights were trained with.
         """
-        with_base = bool(meta["has_base"])
+        about = describe(meta)
+        with_base = about.has_base
         if with_base not in self._templates:
             parts = (self.config, self.base_config, self.spec, with_base)
             self._templates[with_base] = template(*parts)
-        weights = unpack_weights(self._templates[with_base], meta, arrays)
-        has_base = weights.base is not None
-        loaded = weights._replace(base=None)
-        self._loaded = _Loaded(dict(meta), jax.tree.map(jnp.asarray, loaded), has_base)
-        self._phase = meta["phase"]
-        if meta["base_version"] != self._base_version:
+        weights = unpack_weights(self._templates[with_base], about, arrays)
+        if about.base_version != self._base_version:
             base = None
             if weights.base is not None:
                 base = BCBase(self.base_config, self.spec.action, weights.base, weights.normaliser)
             self._queue = ChunkQueue(base, self.spec.action)
-            self._base_version = meta["base_version"]
+            self._base_version = about.base_version
+        on_device = jax.tree.map(jnp.asarray, weights._replace(base=None))
+        self._loaded = _Loaded(about, on_device, with_base)
+        self._phase = about.phase
 
     def reset(self) -> None:
         """Begin an episode."""
@@ -135,11 +136,12 @@ class Policy:
         if mode == "base" and not loaded.has_base:
             raise Error("there is no base policy to act; train one, or use another mode")
         context = self._queue.next(state)
-        steps = loaded.meta["env_steps"] if env_step is None else env_step
+        about = loaded.about
+        steps = about.env_steps if env_step is None else env_step
         self.count += 1
-        self._phase = phase = phases.phase(self.config, steps, loaded.meta["updates"])
-        ramp = Ramp(*loaded.meta.get("ramp", trust.begun(self.config)))  # none before 2026-11-22
-        gain = trust.gain(self.config, ramp, steps, loaded.meta["updates"])
+        self._phase = phase = phases.phase(self.config, steps, about.updates)
+        ramp = trust.begun(self.config) if about.ramp is None else Ramp(*about.ramp)
+        gain = trust.gain(self.config, ramp, steps, about.updates)
         explore = mode == "explore"
         by_base = phase != "online" and self.config.collect_with == "base"
         at_random = phase != "online" and self.config.collect_with == "random" and explore

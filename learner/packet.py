@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import msgspec
 import numpy as np
 
 from handrail.errors import ProtocolMismatch
@@ -14,8 +15,23 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.networks import Params, init_mlp
 from learner.normaliser import Normaliser
 from learner.operator import Operator, make_operator
+from learner.phases import Phase
 from learner.trees import flatten, unflatten
 from learner.update import init_state
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What a packet says of its weights."""
+
+    version: int
+    env_steps: int  # [env steps], taken in when they were made
+    updates: int  # [-], done by then
+    phase: Phase
+    has_base: bool
+    base_version: int
+    normaliser_hash: str
+    ramp: tuple[float, int] | None = None  # of `trust`; none before 2026-11-22
+    trained_steps: int = 0  # [env steps], that were trained on; 0 where it is not published
 
 
 class PolicyWeights(NamedTuple):
@@ -90,23 +106,35 @@ def template(
     return jax.eval_shape(build)
 
 
+def describe(meta: dict[str, Any]) -> Description:
+    """Return what a packet's meta data says.
+
+    Raises:
+        ProtocolMismatch: Something is missing or of another kind.
+    """
+    try:
+        return msgspec.convert(meta, Description)
+    except msgspec.ValidationError as error:
+        raise ProtocolMismatch(f"not the meta data of a policy: {error}") from None
+
+
 def unpack_weights(
-    like: PolicyWeights, meta: dict[str, Any], arrays: dict[str, np.ndarray]
+    like: PolicyWeights, about: Description, arrays: dict[str, np.ndarray]
 ) -> PolicyWeights:
     """Return the weights of a packet.
 
     Raises:
         CheckpointError: An array is missing or has another shape.
-        ProtocolMismatch: The normaliser is not the one that the meta data names.
+        ProtocolMismatch: The normaliser is not the one that the packet names.
     """
     parts: dict[str, Any] = {
         name: None if tree is None else unflatten(tree, arrays, name)
         for name, tree in like._asdict().items()
     }
     weights = PolicyWeights(**parts)
-    if weights.normaliser.hash != meta["normaliser_hash"]:
+    if weights.normaliser.hash != about.normaliser_hash:
         raise ProtocolMismatch(
-            f"policy version {meta.get('version')} was trained with normaliser "
-            f"{meta['normaliser_hash']}, but came with {weights.normaliser.hash}; refused"
+            f"policy version {about.version} was trained with normaliser "
+            f"{about.normaliser_hash}, but came with {weights.normaliser.hash}; refused"
         )
     return weights

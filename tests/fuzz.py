@@ -37,6 +37,7 @@ import fuzz_arrays
 import fuzz_database
 import fuzz_host
 import fuzz_messages
+import fuzz_packet
 import fuzz_port
 import fuzz_recorder
 import fuzz_rows
@@ -51,6 +52,7 @@ TARGETS: dict[str, type[Target]] = {
     for module in (
         fuzz_messages,
         fuzz_rows,
+        fuzz_packet,
         fuzz_arrays,
         fuzz_run,
         fuzz_host,

@@ -94,6 +94,12 @@ class RequestPort(Port):
         return (data, data) if rng.random() < 0.05 else (data,)
 
 
+class KeyedRequestPort(RequestPort):
+    """The same by a listed host, with keys."""
+
+    name, share, keyed = "request port, keys", 50, True
+
+
 class BroadcastPort(Port):
     """Subscriptions, as they come to the broadcaster."""
 
@@ -107,9 +113,17 @@ class BroadcastPort(Port):
         return parts[0][:1] in (b"\0", b"\1")
 
 
+class KeyedBroadcastPort(BroadcastPort):
+    """The same by a listed host, with keys."""
+
+    name, share, keyed = "broadcast port, keys", 25, True
+
+
 TARGETS = (
     StreamPort,
     KeyedStreamPort,
     RequestPort,
+    KeyedRequestPort,
     BroadcastPort,
+    KeyedBroadcastPort,
 )

@@ -263,7 +263,8 @@ def test_rlpd_learns_without_base_and_without_demonstrations():
     policy = policy_of(trainer)
     assert not policy.has_base
     assert np.isfinite(policy.act(np.zeros(3, np.float32)).action).all()
-    assert trainer.normaliser.hash == policy.meta["normaliser_hash"]
+    assert policy.about is not None
+    assert trainer.normaliser.hash == policy.about.normaliser_hash
     with pytest.raises(Error, match="no base policy"):
         policy.act(np.zeros(3, np.float32), "base")
 
