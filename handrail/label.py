@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from handrail.codec import DIGEST_BYTES, Buffer
 from handrail.errors import ProtocolMismatch
-from handrail.row import decode_row
+from handrail.row import decode_row, row_is_whole
 from handrail.spec import EnvSpec
 from handrail.transition import Transition
 
@@ -106,6 +106,13 @@ def decode_label(blob: Buffer) -> Label:
 def is_label(blob: Buffer) -> bool:
     """Return whether a blob says that it is a label; `decode_label` checks it."""
     return bytes(blob[DIGEST_BYTES : DIGEST_BYTES + len(_MAGIC)]) == _MAGIC
+
+
+def is_whole(blob: Buffer) -> bool:
+    """Return whether a row or label matches the checksum that it carries."""
+    if is_label(blob):
+        return hashlib.sha256(memoryview(blob)[DIGEST_BYTES:]).digest() == blob[:DIGEST_BYTES]
+    return row_is_whole(blob)
 
 
 def decode_record(blob: Buffer, spec: EnvSpec) -> Record:

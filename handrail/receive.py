@@ -22,6 +22,7 @@ from handrail.keys.budget import Budget, Budgets
 from handrail.keys.door import Door
 from handrail.keys.host import HostKeys
 from handrail.label import Record, decode_record, sizes_fit
+from handrail.lost import LOST
 from handrail.row import row_bytes
 from handrail.spec import EnvSpec
 from handrail.wire import (
@@ -52,7 +53,8 @@ _POLL_ROWS = 16384  # [rows], stored in one transaction at most, about
 _POLL_BYTES = 64 << 20  # [B], stored in one transaction at most, about
 
 
-Staged: TypeAlias = "tuple[str, int, Buffer, Record]"  # session, seq, blob, what it holds
+# Session, seq, blob and what it holds: None for a row that the actor's disk has damaged
+Staged: TypeAlias = "tuple[str, int, Buffer, Record | None]"
 
 
 class RowStore(Protocol):
@@ -74,7 +76,10 @@ class RowStore(Protocol):
         ...
 
     def put(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """Store (session, seq, blob, row) tuples durably; return those that are new."""
+        """Store (session, seq, blob, row) tuples durably; return those that are new.
+
+        A row that is None is one that nobody has any more.
+        """
         ...
 
 
@@ -108,7 +113,7 @@ class StreamReceiver:
         self.refused = 0  # [-], messages that were not taken: damaged, foreign, of another spec
         self.kept_out = 0  # [-], messages of hosts that may not send any longer
         self.hurried = 0  # [-], messages dropped because their host sent too many or too much
-        self.missing = 0  # [rows], that an actor was told were stored and this store doesn't have
+        self.missing = 0  # [rows], that actors had and that neither they nor this store have now
         self._store = store
         self._peers: dict[bytes, _Peer] = {}
         self._fenced: set[str] = set()  # sessions of second actors that were refused
@@ -300,11 +305,24 @@ class StreamReceiver:
             if seq < due:
                 continue
             try:
-                rows.append((session, seq, blob, decode_record(blob, self.spec)))
+                record = None if blob == LOST else decode_record(blob, self.spec)
+                rows.append((session, seq, blob, record))
             except ProtocolMismatch as error:
                 raise ProtocolMismatch(
                     f"row {seq} of actor {peer.actor!r}, session {session}: {error}"
                 ) from None
+        damaged = sum(record is None for *_, record in rows)
+        if damaged:
+            self.missing += damaged
+            log.warning(
+                "%d of the rows %d to %d of actor %r, session %s, are lost: the actor's disk has "
+                "damaged them",
+                damaged,
+                rows[0][1],
+                rows[-1][1],
+                peer.actor,
+                session,
+            )
         if rows:
             if due > known + 1:
                 absent = self._store.absent(session, known + 1, due - 1)

@@ -58,6 +58,14 @@ def row_digest(blob: Buffer) -> bytes:
     return bytes(blob[:DIGEST_BYTES])
 
 
+def row_is_whole(blob: Buffer) -> bool:
+    """Return whether a row matches the checksum that it carries."""
+    view = memoryview(blob)
+    body = view[DIGEST_BYTES:]
+    hashed = hashlib.sha256 if body[: len(_SHA256)] == _SHA256 else blake3
+    return hashed(body).digest() == view[:DIGEST_BYTES]
+
+
 def encode_row(row: Transition, spec: EnvSpec, short: bool = True) -> bytes:
     """Return a transition as one blob of at most `row_bytes(spec)` bytes, with its checksum.
 
@@ -117,15 +125,13 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
     size, view = row_bytes(spec), memoryview(blob).toreadonly().cast("B")
     if not _BODY <= len(view) <= size:
         raise ProtocolMismatch(f"a row of this spec has up to {size} bytes, this has {len(view)}")
-    old = view[DIGEST_BYTES : DIGEST_BYTES + len(_PLAIN)] == _SHA256
-    body = view[DIGEST_BYTES:]
-    if (hashlib.sha256(body) if old else blake3(body)).digest() != view[:DIGEST_BYTES]:
+    if not row_is_whole(view):
         raise ProtocolMismatch("a row does not match its checksum")
     magic, flags, source, images, s, a, episode, t, base_pos, cost, reward = _ROW.unpack_from(
         view, DIGEST_BYTES
     )
     plain = magic != _SHORT
-    kind = (_SHA256 if old else _PLAIN) if plain else _SHORT
+    kind = magic if magic in (_SHORT, _SHA256) else _PLAIN
     given = (magic, flags >> len(_FLAGS), images, s, a, cost >= 0.0, source in _SOURCES)
     right = (kind, 0, len(spec.images), spec.state, spec.action, True, True)
     if given != right:

@@ -22,7 +22,9 @@ from handrail.endpoint import GONE_S, Wake, check_endpoint, new_socket
 from handrail.errors import Damaged, LinkTimeout, ProtocolMismatch, StorageError
 from handrail.keys.door import Line
 from handrail.keys.host import HostKeys
-from handrail.spool import Spool
+from handrail.label import is_whole
+from handrail.lost import LOST
+from handrail.spool import Spool, SpoolRow
 from handrail.wire import (
     LONE_ROW,
     Ack,
@@ -55,6 +57,7 @@ class SenderStatus(NamedTuple):
     connected: bool  # the learner answers and takes rows
     refusal: str  # why the learner takes none, "" when it does
     refilled: int  # [rows], sent again because the learner's store had lost them
+    lost: int  # [rows], that the spool's disk has damaged
     lag: float  # [s], from sending to acknowledgement, of the newest batch that was acknowledged
 
 
@@ -117,6 +120,7 @@ class StreamSender:
         self._refusal = ""
         self._fenced: float | None = None  # when the learner first said that we have a double
         self._refilled = 0
+        self._lost: set[int] = set()  # ids of rows that were found to be damaged
         self._failure: StorageError | None = None
         self._progress = threading.Condition()
         self._stop = threading.Event()
@@ -159,6 +163,7 @@ class StreamSender:
             self._welcomed,
             self._refusal,
             self._refilled,
+            len(self._lost),
             self._lag,
         )
 
@@ -267,7 +272,7 @@ class StreamSender:
         rows = self._spool.read(self._cursor, max_rows, min(room_bytes, self._batch[1]))
         if not rows:
             return False
-        blobs = [row.blob for row in rows]
+        blobs = [row.blob if is_whole(row.blob) else self._damaged(row) for row in rows]
         head = Rows(
             self._attempt,
             rows[0].session,
@@ -276,7 +281,7 @@ class StreamSender:
             [len(blob) for blob in blobs],
         )
         # Blobs are never written again, so that long ones can be sent without a copy.
-        lone = len(blobs[0]) >= LONE_ROW
+        lone = max(map(len, blobs)) >= LONE_ROW
         body = blobs if lone else [b"".join(blobs)]
         sock.send_multipart([dump(head), *body], zmq.NOBLOCK, copy=not lone)
         now = time.monotonic()
@@ -287,6 +292,18 @@ class StreamSender:
         self._flying_rows += len(rows)
         self._flying_bytes += self._sent[-1].bytes
         return True
+
+    def _damaged(self, row: SpoolRow) -> bytes:
+        """Return what goes to the learner for a row that the spool's disk has damaged."""
+        if row.id not in self._lost:
+            self._lost.add(row.id)
+            log.error(
+                "row %d of session %s is damaged in spool %s: it is lost, those behind it are sent",
+                row.seq,
+                row.session,
+                self._spool.path,
+            )
+        return LOST
 
     def _receive(self, sock: zmq.Socket) -> None:
         while not self._stop.is_set():

@@ -93,7 +93,7 @@ class Sessions:
         known = self._gaps.get(number, [])
         found = []
         for (seq,) in [*there, (last + 1,)]:
-            if seq > first and (first, seq - 1) not in known:
+            if seq > first and not any(a <= first and seq - 1 <= b for a, b in known):
                 found.append(Gap(number, first, seq - 1, "lost"))
             first = seq + 1
         return found

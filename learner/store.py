@@ -35,7 +35,7 @@ class Incoming(NamedTuple):
     session: str
     seq: int
     blob: Buffer
-    row: Record
+    row: Record | None  # None: nobody has it any more
 
 
 class Store(StoreReader):
@@ -157,6 +157,9 @@ class Store(StoreReader):
                 lost += self._sessions.holes(session, known + 1, seq - 1)
             high[session] = seq
             if self._sessions.has(session, seq):
+                continue
+            if row is None:
+                lost += self._sessions.holes(session, seq, seq)
                 continue
             source = LABEL if isinstance(row, Label) else int(row.source)
             cursor = self._cursor + len(fresh) + 1

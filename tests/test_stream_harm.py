@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,21 +82,27 @@ def test_peers_of_another_protocol_version_tell_each_other(
             actor.sender.check()
 
 
-def test_a_damaged_row_is_refused_and_named(tmp_path: Path, endpoint: str) -> None:
+def test_a_row_that_was_damaged_on_the_way_is_refused_and_named(
+    tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
+) -> None:
     with (
         Store(tmp_path / "store.db", SPEC) as store,
         StreamReceiver(endpoint, store, SPEC) as receiver,
-        Side(tmp_path, endpoint) as actor,
     ):
-        actor.spool.append(blob(0))
-        take(receiver, 1)
+        actor = raw(zmq.DEALER)
+        actor.connect(endpoint)
+        hello = Hello("arm", "s", "toy", SPEC.task_hash, SPEC.hash, 1, {"s": 1})
         damaged = bytearray(blob(1))
         damaged[80] ^= 1
-        actor.spool.append(bytes(damaged))
-        until(lambda: receiver.poll(0.02) or actor.sender.status().refusal)
-        with pytest.raises(ProtocolMismatch, match=r"row 2 of actor 'arm'.*checksum"):
-            actor.sender.check()
-        assert len(store) == 1
+        sizes = [len(blob(0)), len(damaged)]
+        actor.send_multipart([wire.dump(hello)])
+        actor.send_multipart([wire.dump(wire.Rows(1, "s", 1, 1, sizes)), blob(0), damaged])
+        until(lambda: receiver.poll(0.02) or receiver.refused)
+        answers = [wire.load(actor.recv()) for _ in range(2)]
+        assert isinstance(answers[0], wire.Welcome)
+        assert isinstance(answers[1], wire.Refuse)
+        assert re.search(r"row 2 of actor 'arm'.*checksum", answers[1].reason)
+        assert len(store) == 0  # none of the batch
 
 
 headers = st.binary(max_size=60) | st.builds(
