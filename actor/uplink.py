@@ -17,6 +17,7 @@ from actor.critic_relay import CriticRelay
 from actor.session import Progress, Stopped, progress_of
 from handrail.disk import DiskWatch
 from handrail.errors import LinkTimeout
+from handrail.frames import Shortener, plain
 from handrail.label import Label, Verdict, encode_label
 from handrail.link import Link, LinkConfig, open_link
 from handrail.row import encode_row, row_bytes
@@ -63,7 +64,7 @@ class Uplink:
             link: Addresses and keys; None for the run's own local sockets.
             short: Shorten camera frames, without loss, where that pays.
         """
-        self._spec, self._short = spec, short
+        self._spec, self._code = spec, Shortener() if short else plain
         self._actor = actor_id
         self._stop = stop
         self._max_lead = max_lead
@@ -93,7 +94,7 @@ class Uplink:
         """Spool a row; it is sent, and forgotten once the learner's store has it."""
         self._sender.check()
         self._backlog.add(time.monotonic())
-        blob = encode_row(row, self._spec, self._short)
+        blob = encode_row(row, self._spec, self._code)
         if self._journal is None:
             self._spool.append(blob)
             return

@@ -16,6 +16,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def coders() -> dict[str, Coder]:
         "zlib 1": (lambda frame: zlib.compress(frame.data, 1), zlib.decompress),
         "zstd 1": zstd(1),
         "zstd 3": zstd(3),
-        "ours": (shorten, lambda data: restore(memoryview(data), (SIDE, SIDE, 3))),
+        "ours": (partial(shorten, ""), lambda data: restore(memoryview(data), (SIDE, SIDE, 3))),
     }
 
 

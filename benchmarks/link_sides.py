@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from link_memory import MemorySpool, MemoryStore
 
+from handrail.frames import Shortener
 from handrail.keys.files import HOST, new_pair, write_allowed, write_pair
 from handrail.keys.host import HostKeys
 from handrail.receive import StreamReceiver
@@ -27,7 +28,7 @@ from handrail.wire import Hello
 from learner.store import Store
 
 STATE, ACTION, SIDE = 20, 7, 128
-BACKLOG = 16 << 20  # [B], in the spool before the actor waits
+BACKLOG = 64 << 20  # [B], in the spool before the actor waits
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -128,7 +129,7 @@ def stream_rate(
         folder: Of spool and store; None for neither.
         keys: Folder in which learner and robot were acquainted; None for a link without keys.
     """
-    spec, endpoint = spec_of(images), free_endpoint()
+    spec, endpoint, code = spec_of(images), free_endpoint(), Shortener()
     rows = rows_of(spec)
     spool: Any = (
         MemorySpool() if folder is None else Spool(folder / "spool.db", row=row_bytes(spec))
@@ -148,7 +149,7 @@ def stream_rate(
                 if spool.depth_bytes > BACKLOG:
                     time.sleep(1e-3)
                     continue
-                spool.append(encode_row(rows[count % len(rows)], spec))
+                spool.append(encode_row(rows[count % len(rows)], spec, code))
                 count += 1
             sender.drain(300.0)
             return count / (time.perf_counter() - begin)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import zstandard
@@ -17,6 +19,10 @@ from handrail.errors import ProtocolMismatch
 
 LEVEL = 1  # [-], of zstd: higher ones cost four times as much and save nothing on noise
 WORTH = 15 / 16  # [-], a frame is kept short only below this share of its length
+SELDOM = 63  # [frames], of a camera that are not tried after one that did not get shorter
+
+Coded: TypeAlias = "bytes | memoryview"  # a frame's bytes, short or not
+Coder: TypeAlias = "Callable[[str, np.ndarray], Coded]"  # takes a camera's name and (H, W, C) uint8
 
 
 class _Coders(threading.local):
@@ -30,17 +36,41 @@ class _Coders(threading.local):
 _coders = _Coders()
 
 
-def shorten(frame: np.ndarray) -> bytes | memoryview:
+def plain(camera: str, frame: np.ndarray) -> Coded:
+    """Return a frame's bytes as they are."""
+    return np.ascontiguousarray(frame).reshape(-1).data
+
+
+def shorten(camera: str, frame: np.ndarray) -> Coded:
     """Return a frame's bytes, short where that pays; what is as long as the frame is the frame.
 
     Args:
+        camera: Whose it is; all are treated alike.
         frame: (H, W, C) uint8.
     """
     frame = np.ascontiguousarray(frame)
     steps = frame.copy()
     steps[1:] -= frame[:-1]
     short = _coders.shorten.compress(steps.data)
-    return short if len(short) < WORTH * frame.nbytes else frame.reshape(-1).data
+    return short if len(short) < WORTH * frame.nbytes else plain(camera, frame)
+
+
+class Shortener:
+    """Does as `shorten`, but seldom tries where it did not pay; for one thread."""
+
+    def __init__(self) -> None:
+        self._left_alone: dict[str, int] = {}  # camera -> frames that are not tried
+
+    def __call__(self, camera: str, frame: np.ndarray) -> Coded:
+        """Return a frame's bytes, short or not."""
+        left = self._left_alone.get(camera, 0)
+        if left:
+            self._left_alone[camera] = left - 1
+            return plain(camera, frame)
+        coded = shorten(camera, frame)
+        if len(coded) == frame.nbytes:
+            self._left_alone[camera] = SELDOM
+        return coded
 
 
 def restore(data: memoryview, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from handrail.codec import DIGEST_BYTES, Arrays, Buffer
 from handrail.errors import ProtocolMismatch
-from handrail.frames import restore, shorten
+from handrail.frames import Coded, Coder, plain, restore, shorten
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 
@@ -66,25 +66,26 @@ def row_is_whole(blob: Buffer) -> bool:
     return hashed(body).digest() == view[:DIGEST_BYTES]
 
 
-def encode_row(row: Transition, spec: EnvSpec, short: bool = True) -> bytes:
+def encode_row(row: Transition, spec: EnvSpec, code: Coder = shorten) -> bytes:
     """Return a transition as one blob of at most `row_bytes(spec)` bytes, with its checksum.
 
     Args:
         row: What to write down.
         spec: What it must fit.
-        short: Shorten images where that pays; False leaves the row as long as all others.
+        code: What is done to images; with `plain` the row is as long as all others.
 
     Raises:
         ProtocolMismatch: The row doesn't fit the spec.
     """
     row.validate(spec)
     flags = sum(1 << bit for bit, name in enumerate(_FLAGS) if getattr(row, name))
-    images = [row.images[name] for name in sorted(spec.images)]
-    magic, frames = _PLAIN, [np.ascontiguousarray(image).reshape(-1).data for image in images]
-    if short and images:
-        shorter = [part for image in images for part in _with_length(shorten(image))]
-        if sum(map(len, shorter)) < sum(image.nbytes for image in images):
-            magic, frames = _SHORT, shorter
+    images = {name: row.images[name] for name in sorted(spec.images)}
+    coded = [code(name, image) for name, image in images.items()]
+    saved = sum(image.nbytes for image in images.values()) - sum(map(len, coded))
+    if saved > _LENGTH.size * len(coded):
+        magic, frames = _SHORT, [part for frame in coded for part in _with_length(frame)]
+    else:
+        magic, frames = _PLAIN, [plain(name, image) for name, image in images.items()]
     try:
         header = _ROW.pack(
             magic,
@@ -112,7 +113,7 @@ def encode_row(row: Transition, spec: EnvSpec, short: bool = True) -> bytes:
     return blake3(body).digest() + body
 
 
-def _with_length(frame: bytes | memoryview) -> tuple[bytes, bytes | memoryview]:
+def _with_length(frame: Coded) -> tuple[bytes, Coded]:
     return _LENGTH.pack(len(frame)), frame
 
 
@@ -130,7 +131,7 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
     magic, flags, source, images, s, a, episode, t, base_pos, cost, reward = _ROW.unpack_from(
         view, DIGEST_BYTES
     )
-    plain = magic != _SHORT
+    short = magic == _SHORT
     kind = magic if magic in (_SHORT, _SHA256) else _PLAIN
     given = (magic, flags >> len(_FLAGS), images, s, a, cost >= 0.0, source in _SOURCES)
     right = (kind, 0, len(spec.images), spec.state, spec.action, True, True)
@@ -140,12 +141,12 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
             f"be {right}, got {given}"
         )
     start = _BODY + 4 * (s + 4 * a)
-    if len(view) != size if plain else len(view) < start:
+    if len(view) < start if short else len(view) != size:
         raise ProtocolMismatch(f"a row of this spec has {size} bytes, this has {len(view)}")
     numbers = np.frombuffer(view, "<f4", s + 4 * a, _BODY)
     if not (np.isfinite(numbers).all() and math.isfinite(reward) and math.isfinite(cost)):
         raise ProtocolMismatch("a row must be finite, it holds a NaN or an infinity")
-    frames = (_plain_frames if plain else _short_frames)(view[start:], spec)
+    frames = (_short_frames if short else _plain_frames)(view[start:], spec)
     return Transition(
         episode,
         t,

@@ -272,7 +272,9 @@ class StreamSender:
         rows = self._spool.read(self._cursor, max_rows, min(room_bytes, self._batch[1]))
         if not rows:
             return False
-        blobs = [row.blob if is_whole(row.blob) else self._damaged(row) for row in rows]
+        blobs = [row.blob for row in rows]
+        if self._refilled or rows[0].session != self._hello.session:  # they come from a disk
+            blobs = [row.blob if is_whole(row.blob) else self._damaged(row) for row in rows]
         head = Rows(
             self._attempt,
             rows[0].session,

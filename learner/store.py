@@ -17,6 +17,7 @@ from typing import NamedTuple
 from handrail.codec import Buffer
 from handrail.database import of_kinds, storage
 from handrail.errors import RunFolderError
+from handrail.frames import Shortener, plain
 from handrail.label import Label, Record, encode_label
 from handrail.row import encode_row
 from handrail.spec import EnvSpec
@@ -57,7 +58,7 @@ class Store(StoreReader):
             RunFolderError: Of another task, another spec or a newer format.
         """
         super().__init__(Path(path), spec, open_file(Path(path), spec, readonly))
-        self._short = short
+        self._code = Shortener() if short else plain
         self._local: dict[str, str] = {}  # actor -> session of rows made in this process
         self._marked = -MARK_S
         self._unsure = False  # a commit failed: it may have reached the disk all the same
@@ -203,7 +204,7 @@ class Store(StoreReader):
             ProtocolMismatch: A row doesn't fit the spec.
             StorageError: The disk is full or broken; nothing of `rows` was stored.
         """
-        self._put(actor, rows, [encode_row(row, self.spec, self._short) for row in rows])
+        self._put(actor, rows, [encode_row(row, self.spec, self._code) for row in rows])
         return self._cursor
 
     def put_label(self, author: str, label: Label) -> list[Stored]:

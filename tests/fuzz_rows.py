@@ -17,6 +17,7 @@ from fuzz_target import Garbage, Target, hold
 
 from handrail.codec import DIGEST_BYTES
 from handrail.errors import ProtocolMismatch
+from handrail.frames import plain
 from handrail.row import decode_row, encode_row, row_bytes
 from handrail.transition import Source, Transition
 
@@ -37,7 +38,7 @@ class Row(Target):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         rng = Random(2)
-        blobs = [encode_row(make_row(rng, t), SPEC, short=False) for t in range(6)]
+        blobs = [encode_row(make_row(rng, t), SPEC, plain) for t in range(6)]
         old = blobs[0][:DIGEST_BYTES] + b"HRR1" + blobs[0][DIGEST_BYTES + 4 :]
         short = [encode_row(smooth(make_row(rng, t)), SPEC) for t in range(4)]
         self.originals = [(blob,) for blob in (*blobs, *short, seal(old, sha256))]
@@ -74,7 +75,7 @@ class SealedRow(Row):
     def verify(self, parts: Parts, value: Any) -> None:
         (data,) = parts
         try:
-            again = encode_row(value, SPEC, short=False)  # judges shapes, dtypes and values
+            again = encode_row(value, SPEC, plain)  # judges shapes, dtypes and values
         except ProtocolMismatch as error:
             raise Garbage(f"a row was taken that is not of the spec: {error}") from None
         same = len(data) if data[32:36] != b"HRR3" else IMAGES  # a frame has many short forms

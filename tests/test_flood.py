@@ -16,7 +16,8 @@ import pytest
 from made_keys import Actor, Learner, free_ports, keys, new_host
 from made_link import blob, until
 
-from handrail.keys.flood import Gate, program
+from handrail.keys.budget import Budget
+from handrail.keys.flood import COMING, Gate, program
 from handrail.keys.host import HostKeys
 
 # Opens connections from an address of its own as fast as it can; every other one sends the
@@ -69,7 +70,7 @@ def held_by(source: str, port: int) -> int:
 def test_under_a_flood_an_allowed_actor_is_served_and_the_flood_keeps_to_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Gate.__init__, "__defaults__", (40, 100))
+    monkeypatch.setattr(Gate.__init__, "__defaults__", (40, 100, COMING))
     learner_key, robot_key = new_host(tmp_path / "learner"), new_host(tmp_path / "robot")
     keys(tmp_path / "learner", "allow", "robot", robot_key)
     keys(tmp_path / "robot", "allow", "learner", learner_key)
@@ -144,6 +145,37 @@ def test_a_gate_shuts_for_one_source_and_opens_again(family: socket.AddressFamil
         assert comes_in(host)
     for sock in made:
         sock.close()
+    gate.close()
+
+
+def test_a_host_that_comes_and_goes_too_fast_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection costs the learner some time, however soon it goes."""
+    monkeypatch.setattr("handrail.keys.flood.PAUSE_S", 1.0)
+    (address, *_) = free_ports()
+    port = urlsplit(address).port or 0
+    gate = Gate("127.0.0.1", port, coming=Budget(rate=5.0, burst=4.0))
+
+    def comes_in(source: str) -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(0.2)
+            sock.bind((source, 0))
+            try:
+                sock.connect(("127.0.0.1", port))
+            except TimeoutError:
+                return False
+            accepted, _ = listening.accept()
+            with accepted:
+                gate.opened(accepted.fileno())
+                gate.closed(accepted.fileno())
+            return True
+
+    with socket.socket(fileno=gate.descriptor()) as listening:
+        assert gate.look() is None
+        came = [comes_in("127.0.0.7") for _ in range(8)]
+        assert came == [True] * 6 + [False] * 2
+        assert comes_in("127.0.0.8")
+        until(lambda: gate.look() is None)
+        assert comes_in("127.0.0.7")
     gate.close()
 
 

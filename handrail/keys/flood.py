@@ -1,8 +1,9 @@
-"""A listening socket that takes no more connections from a host that holds too many.
+"""A listening socket that takes no more connections from a host that holds or makes too many.
 
-libzmq has no bound on connections, and each costs a file descriptor before it has proved anything.
-So the listening socket is ours, and while a source is over its share a filter on that socket has
-the kernel drop its packets; connections that are open go on, other hosts see nothing of it.
+libzmq has no bound on connections, and each costs a file descriptor and some of the learner's time
+before it has proved anything. So the listening socket is ours, and while a source is over its share
+a filter on that socket has the kernel drop its packets; connections that are open go on, other
+hosts see nothing of it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ import os
 import resource
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterable
 
 from handrail.errors import ConfigError
+from handrail.keys.budget import Budget, Budgets
 
 log = logging.getLogger(__name__)
 
 PER_SOURCE = 256  # [connections], of one host to one socket
 TOTAL = 1024  # [connections], of all hosts to one socket
+COMING = Budget(64.0, 512.0)  # of one host to one socket [connections/s, connections]
+PAUSE_S = 2.0  # [s], for which a host that is faster is shut out
 _SHARE = 4  # [-], a socket may use at most one in so many of the process's descriptors
 _BACKLOG = 128  # [connections], that the kernel completes before they are taken
 _MAX_BLOCKED = 32  # [-], sources in one filter; with more everybody waits
@@ -50,7 +55,12 @@ class Gate:
     """Listens for a ZeroMQ socket and bounds the connections that it holds; for one thread."""
 
     def __init__(
-        self, host: str, port: int, per_source: int = PER_SOURCE, total: int = TOTAL
+        self,
+        host: str,
+        port: int,
+        per_source: int = PER_SOURCE,
+        total: int = TOTAL,
+        coming: Budget = COMING,
     ) -> None:
         """Listen.
 
@@ -59,6 +69,7 @@ class Gate:
             port: TCP port.
             per_source: Connections that one host may hold.
             total: Connections in all.
+            coming: How many one host may make.
 
         Raises:
             ConfigError: No such address, or it is in use.
@@ -67,6 +78,8 @@ class Gate:
         self.total = min(total, max(descriptors // _SHARE, 8))
         self.per_source = min(per_source, 3 * self.total // 4)
         self._held: dict[int, str] = {}
+        self._coming = Budgets(coming)
+        self._hurried: dict[str, float] = {}  # source -> end of its pause, monotonic [s]
         self._blocked: frozenset[str] | None = frozenset()
         self._able = True
         where = f"tcp://{host}:{port}"
@@ -110,12 +123,24 @@ class Gate:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as peer:
             source = peer.getpeername()[0]
         self._held[fd] = source
+        if source != "?" and not self._coming.take(source):
+            self._hurried[source] = time.monotonic() + PAUSE_S
         self._apply()
 
     def closed(self, fd: int) -> None:
         """Forget a connection."""
         self._held.pop(fd, None)
         self._apply()
+
+    def look(self) -> float | None:
+        """Let in again whose pause is over; return when to look again [s], None if nobody waits."""
+        now = time.monotonic()
+        over = [source for source, end in self._hurried.items() if end <= now]
+        for source in over:
+            del self._hurried[source]
+        if over:
+            self._apply()
+        return min(self._hurried.values()) - now if self._hurried else None
 
     def forget(self) -> None:
         """Forget every connection: libzmq has closed them."""
@@ -130,6 +155,7 @@ class Gate:
         counts = Counter(self._held.values())
         counts.pop("?", None)
         over = frozenset(source for source, held in counts.items() if held >= self.per_source)
+        over |= self._hurried.keys()
         blocked = None if len(self._held) >= self.total or len(over) > _MAX_BLOCKED else over
         if blocked == self._blocked or not self._able:
             return

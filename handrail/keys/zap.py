@@ -104,7 +104,8 @@ class Guard:
         for source in (self._zap, self._monitor, self._wake):
             poller.register(source, zmq.POLLIN)
         while not self._stop.is_set():
-            for ready, _ in poller.poll():
+            wait = self._gate.look()
+            for ready, _ in poller.poll(None if wait is None else int(1e3 * wait) + 1):
                 if ready == self._zap:
                     self._reply()
                 elif ready == self._monitor:
