@@ -79,13 +79,13 @@ def encode_row(row: Transition, spec: EnvSpec, code: Coder = shorten) -> bytes:
     """
     row.validate(spec)
     flags = sum(1 << bit for bit, name in enumerate(_FLAGS) if getattr(row, name))
-    images = {name: row.images[name] for name in sorted(spec.images)}
-    coded = [code(name, image) for name, image in images.items()]
-    saved = sum(image.nbytes for image in images.values()) - sum(map(len, coded))
+    images = [(name, row.images[name]) for name in sorted(spec.images)]
+    coded = [code(name, image) for name, image in images]
+    saved = sum(image.nbytes for _, image in images) - sum(map(len, coded))
     if saved > _LENGTH.size * len(coded):
         magic, frames = _SHORT, [part for frame in coded for part in _with_length(frame)]
     else:
-        magic, frames = _PLAIN, [plain(name, image) for name, image in images.items()]
+        magic, frames = _PLAIN, [plain(*image) for image in images] if saved else coded
     try:
         header = _ROW.pack(
             magic,

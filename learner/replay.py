@@ -20,6 +20,9 @@ from learner.mix import draw_anchors, draw_thinned
 from learner.view import View
 from learner.windows import Windows, build
 
+# Plain integers: numpy compares its own with members of an enumeration ten times slower.
+_DEMO, _ONLINE = int(Source.DEMO), int(Source.ONLINE)
+
 
 class Replay:
     """A ring of rows with two views by index: online, and demonstrations with interventions."""
@@ -374,9 +377,9 @@ class Replay:
         if self.held[slot]:
             self.holdout.add(slot)
             return
-        if self.source[slot] == Source.ONLINE:
+        if self.source[slot] == _ONLINE:
             self.online.add(slot)
-        if self.source[slot] == Source.DEMO or self.intervened[slot]:
+        if self.source[slot] == _DEMO or self.intervened[slot]:
             self.anchors.add(slot)
             (self.interventions if self.intervened[slot] else self.demonstrations).add(slot)
 
@@ -411,7 +414,7 @@ class Replay:
             raise Error(
                 f"demonstrations fill the replay ring ({size} rows); raise learner.capacity"
             )
-        while self.source[self._cursor] == Source.DEMO:
+        while self.source[self._cursor] == _DEMO:
             self._cursor = (self._cursor + 1) % size
         slot = self._cursor
         self._cursor = (slot + 1) % size

@@ -10,9 +10,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
-from handrail.ahead import ahead
 from handrail.database import Database, of_kinds, storage
 from handrail.errors import ProtocolMismatch, StorageError
 from handrail.label import Label, Record, decode_label, decode_record
@@ -23,9 +22,6 @@ from learner.store_file import LABEL
 
 _READ_ROWS = 512  # [-], rows per read: short reads, so that the write-ahead log can be folded in
 _READ_BYTES = 4 << 20  # [B], the same of long rows, which stay in the processor's cache so
-
-
-_Blob: TypeAlias = "tuple[int, str, str, int, bytes]"  # cursor, actor, session, seq, blob
 
 
 class Arrival(NamedTuple):
@@ -116,8 +112,15 @@ class StoreReader:
         Raises:
             StorageError: One is damaged; the message names it.
         """
-        for batch in ahead(self._decoded(after)):
-            yield from batch
+        for cursor, actor, session, seq, blob in self._blobs(after):
+            try:
+                row = decode_record(blob, self.spec)
+            except ProtocolMismatch as error:
+                raise StorageError(
+                    f"store {self.path}: row {cursor} (actor {actor}, session {session}, "
+                    f"seq {seq}) is damaged: {error}"
+                ) from None
+            yield Stored(cursor, actor, session, seq, row)
 
     def marks(self) -> list[tuple[int, float]]:
         """Return (cursor, wall clock [s]): at that time the row of this cursor arrived."""
@@ -176,26 +179,7 @@ class StoreReader:
         for _, _, session, seq, blob in self._blobs(0):
             yield session, seq, hashlib.sha256(blob).hexdigest()
 
-    def _decoded(self, after: int) -> Iterator[list[Stored]]:
-        for batch in self._batches(after):
-            rows: list[Stored] = []
-            for cursor, actor, session, seq, blob in batch:
-                try:
-                    row = decode_record(blob, self.spec)
-                except ProtocolMismatch as error:
-                    yield rows
-                    raise StorageError(
-                        f"store {self.path}: row {cursor} (actor {actor}, session {session}, "
-                        f"seq {seq}) is damaged: {error}"
-                    ) from None
-                rows.append(Stored(cursor, actor, session, seq, row))
-            yield rows
-
-    def _blobs(self, after: int) -> Iterator[_Blob]:
-        for batch in self._batches(after):
-            yield from batch
-
-    def _batches(self, after: int) -> Iterator[list[_Blob]]:
+    def _blobs(self, after: int) -> Iterator[tuple[int, str, str, int, bytes]]:
         count = min(_READ_ROWS, 1 + _READ_BYTES // row_bytes(self.spec))
         while True:
             with storage(self.path, "reading store"), self._guard:
@@ -205,11 +189,11 @@ class StoreReader:
                     (after, count),
                 ).fetchall()
             of_kinds(self.path, found, int, str, str, int, bytes)
+            for row in cast("list[tuple[int, str, str, int, bytes]]", found):
+                after = self._next(after, row[0])
+                yield row
             if not found:
                 return
-            for row in found:
-                after = self._next(after, cast("int", row[0]))
-            yield cast("list[_Blob]", found)
 
     def _next(self, before: int, cursor: int) -> int:
         """Return a cursor, which follows the one before: in a damaged file it may not, for ever."""
