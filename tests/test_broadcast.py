@@ -37,7 +37,7 @@ def test_the_newest_weights_win_and_each_is_given_once(endpoint: str) -> None:
 
 
 def test_a_slow_actor_is_never_behind_by_more_than_what_is_on_the_way(endpoint: str) -> None:
-    """PEERS.md P3: publish at 100 Hz, consume at 20 Hz; a peer was 104 versions behind."""
+    """Publish at 100 Hz, consume at 20 Hz; a peer was 104 versions behind."""
     published = 0
     lag = []
     with Broadcaster(endpoint) as broadcaster, Subscriber(endpoint) as subscriber:

@@ -163,7 +163,7 @@ def test_a_learner_that_comes_back_goes_on_where_its_store_is(
 def test_a_restarted_actor_delivers_what_its_predecessor_left(
     tmp_path: Path, endpoint: str
 ) -> None:
-    """PEERS.md P1: a new actor's numbers start anew and nothing of either session is lost."""
+    """A new actor's numbers start anew and nothing of either session is lost."""
     with Store(tmp_path / "store.db", SPEC) as store:
         sessions = []
         for start in (0, 100, 200):
