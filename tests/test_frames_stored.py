@@ -17,7 +17,6 @@ def stored(folder: Path, *options: str) -> tuple[list[dict[str, np.ndarray]], in
     run, config = new("peg", ["--task.images", "--run.demos", "1", *options], folder, "train")
     with offline_session(run, config) as (session, _):
         session.record(1)
-        session.link.flush()
         spec = session.task.spec
     with Store(run.store, spec, readonly=True) as store:
         frames = [dict(row.images) for _, row in store.rows()]
