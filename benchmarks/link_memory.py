@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,13 +18,13 @@ class MemorySpool:
 
     def __init__(self) -> None:
         self.session = str(uuid.uuid4())
-        self._rows: deque[SpoolRow] = deque()
+        self._rows: dict[int, SpoolRow] = {}
         self._first = self._next = 1
         self._wake: Callable[[], None] | None = None
 
     def append(self, blob: bytes) -> None:
         """Take a row."""
-        self._rows.append(SpoolRow(self._next, self.session, self._next, blob))
+        self._rows[self._next] = SpoolRow(self._next, self.session, self._next, blob)
         self._next += 1
         if self._wake is not None:
             self._wake()
@@ -33,7 +33,7 @@ class MemorySpool:
         """Return rows in order, at least one if there is any."""
         rows, size = [], 0
         for number in range(max(after + 1, self._first), self._next):
-            row = self._rows[number - self._first]
+            row = self._rows[number]
             size += len(row.blob)
             if rows and (size > max_bytes or len(rows) == max_rows):
                 break
@@ -44,7 +44,7 @@ class MemorySpool:
         """Let go of rows; return the last one let go and how many those were."""
         before = self._first
         while self._first <= seq:
-            self._rows.popleft()
+            del self._rows[self._first]
             self._first += 1
         return self._first - 1, self._first - before
 
@@ -68,7 +68,8 @@ class MemorySpool:
     @property
     def depth_bytes(self) -> int:
         """Bytes of the rows held [B]."""
-        return self.depth * len(self._rows[0].blob) if self._rows else 0
+        first = self._rows.get(self._first)  # the sender may let it go meanwhile
+        return self.depth * len(first.blob) if first is not None else 0
 
     def rewind(self, session: str, seq: int) -> int:
         """Return how many rows are due again: none, they are gone once acknowledged."""
