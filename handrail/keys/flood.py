@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 PER_SOURCE = 256  # [connections], of one host to one socket
 TOTAL = 1024  # [connections], of all hosts to one socket
-COMING = Budget(64.0, 512.0)  # of one host to one socket [connections/s, connections]
+COMING = Budget(16.0, 256.0)  # of one host to one socket [connections/s, connections]
 PAUSE_S = 2.0  # [s], for which a host that is faster is shut out
 _SHARE = 4  # [-], a socket may use at most one in so many of the process's descriptors
 _BACKLOG = 128  # [connections], that the kernel completes before they are taken
