@@ -1,7 +1,7 @@
 """A transition to one blob and back, in the fixed layout that the `EnvSpec` implies.
 
-A row costs microseconds, and decoded arrays are read-only views of the blob. Nothing here can run
-code, and nothing takes more memory than the spec says.
+A row of numbers costs microseconds. Nothing here can run code, and nothing takes more memory than
+the spec says.
 
     row       = checksum | fixed header | state, the four actions as float32 | images by name
     short row = the same, each image behind its length u32, shortened where that pays
@@ -118,7 +118,13 @@ def _with_length(frame: Coded) -> tuple[bytes, Coded]:
 
 
 def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
-    """Return the transition in a blob; its arrays are read-only views of the blob.
+    """Return the transition in a blob; its arrays are read-only.
+
+    They are views of the blob, but for images that were shortened.
+
+    Args:
+        blob: What `encode_row` gave, plain or short, or a row of an older format.
+        spec: What it must fit; bounds the memory that images may take.
 
     Raises:
         ProtocolMismatch: The blob is damaged, not a row, not of this spec, or holds a NaN.

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,20 @@ from handrail.wire import Hello
 from learner.store import Store
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+
+@contextlib.contextmanager
+def learner_and_dealer(
+    folder: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
+) -> Iterator[tuple[Store, StreamReceiver, zmq.Socket]]:
+    """Yield a learner's store and receiver, and a bare socket that is connected to it."""
+    with (
+        Store(folder / "store.db", SPEC) as store,
+        StreamReceiver(endpoint, store, SPEC) as receiver,
+    ):
+        dealer = raw(zmq.DEALER)
+        dealer.connect(endpoint)
+        yield store, receiver, dealer
 
 
 @pytest.mark.parametrize(
@@ -61,12 +75,7 @@ def test_an_actor_of_another_task_is_refused_with_both_values(
 def test_peers_of_another_protocol_version_tell_each_other(
     tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
-    with (
-        Store(tmp_path / "store.db", SPEC) as store,
-        StreamReceiver(endpoint, store, SPEC) as receiver,
-    ):
-        newer = raw(zmq.DEALER)
-        newer.connect(endpoint)
+    with learner_and_dealer(tmp_path, endpoint, raw) as (_, receiver, newer):
         newer.send(bytes([wire.PROTOCOL + 1]) + b"whatever comes then")
         until(lambda: receiver.poll(0.02) or newer.poll(1))
         answer = wire.load(newer.recv())
@@ -85,12 +94,7 @@ def test_peers_of_another_protocol_version_tell_each_other(
 def test_a_row_that_was_damaged_on_the_way_is_refused_and_named(
     tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
-    with (
-        Store(tmp_path / "store.db", SPEC) as store,
-        StreamReceiver(endpoint, store, SPEC) as receiver,
-    ):
-        actor = raw(zmq.DEALER)
-        actor.connect(endpoint)
+    with learner_and_dealer(tmp_path, endpoint, raw) as (store, receiver, actor):
         hello = Hello("arm", "s", "toy", SPEC.task_hash, SPEC.hash, 1, {"s": 1})
         damaged = bytearray(blob(1))
         damaged[80] ^= 1
@@ -177,12 +181,7 @@ def test_no_bit_of_a_header_that_was_changed_on_the_way_moves_a_row(
     tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
     """Rows carry checksums of their own; what number they have is in the header alone."""
-    with (
-        Store(tmp_path / "store.db", SPEC) as store,
-        StreamReceiver(endpoint, store, SPEC) as receiver,
-    ):
-        actor = raw(zmq.DEALER)
-        actor.connect(endpoint)
+    with learner_and_dealer(tmp_path, endpoint, raw) as (store, receiver, actor):
         hello = Hello("arm", "s" * 36, "toy", SPEC.task_hash, SPEC.hash, 1, {"s" * 36: 1})
         body = [blob(t) for t in range(40)]
         rows = [wire.dump(wire.Rows(1, "s" * 36, 1, 1, [len(b) for b in body[:32]]))]
