@@ -81,7 +81,7 @@ def main() -> int:
         trials = suite(options)
         return run_suite(trials, options.jobs, options.results, extra)
     trial = Trial(options.variant, options.task, options.preset, options.seed, options.steps)
-    row = stamped(run_trial(trial, extra))
+    row = stamped(run_trial(trial, extra, options.results))
     append(options.results, row)
     print(json.dumps(row))
     return 0
@@ -114,13 +114,14 @@ def command(trial: Trial, results: Path) -> list[str]:
     return [*words, "--results", str(results)]
 
 
-def run_trial(trial: Trial, extra: list[str]) -> dict[str, Any]:
+def run_trial(trial: Trial, extra: list[str], results: Path) -> dict[str, Any]:
     """Train and evaluate one cell; return its row."""
-    from learn import Cell, run_cell
+    from learn import Cell, run_cell, sibling
 
     overrides = VARIANTS[trial.variant]
     cell = Cell(trial.task, trial.preset, overrides is not None, trial.seed, trial.steps)
-    return {**run_cell(cell, [*(overrides or []), *extra]), "variant": trial.variant}
+    row = run_cell(cell, [*(overrides or []), *extra], sibling(cell, results))
+    return {**row, "variant": trial.variant}
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -193,7 +193,8 @@ def _act(
     acted = operator.act(actor, critic, state, context, noise, gain, spread)
     q = jnp.asarray(jnp.nan, jnp.float32)
     if critic is not None:
-        q = operator.value(critic, state, acted.action).mean()
+        assert acted.value is not None
+        q = acted.value.mean()
     return acted.action[0], acted.edit[0], q
 
 

@@ -21,7 +21,7 @@ class LearnerConfig:
     # The action operator.
     edit_from: Literal["base", "zeros"] = "base"  # what the actor edits
     select: Literal["edit", "best"] = "edit"  # best: the base's own action competes, judged by Q
-    margin: float = 0.0  # [-], best: edit must lead by this many deviations over the heads
+    margin: float = 0.0  # [-], best: deviations over the heads to lead by at first, 0 at full gain
     samples: int = 0  # [-], best: actions drawn around the base's own that compete as well
     sample_noise: float = 0.2  # [-], deviation of those from the base's own, at full gain
     scale: tuple[float, ...] = (0.5,)  # [-], reach of an edit of the base, share of half-range
@@ -49,6 +49,7 @@ class LearnerConfig:
     n_step: int = 3  # [env steps], length of the return before the bootstrap
     target_rate: float = 0.005  # [-], share of the new weights per critic step
     v_range: tuple[float, float] | None = None  # [reward], clip targets to this; None: off
+    value_loss: Literal["squares", "cross_entropy"] = "squares"  # the latter where v_range is given
     success_is_terminal: bool = True  # no bootstrap past a step that reached the goal
     timeout_is_failure: bool = False  # True: no bootstrap at the time limit (needs a clock input)
     cost_weight: float = 0.0  # [reward/cost], what a step's cost takes off its reward at first

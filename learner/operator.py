@@ -54,6 +54,7 @@ class Acted(NamedTuple):
     edit: jax.Array  # (..., A), 0 where another action than the edited one was chosen
     log_prob: jax.Array  # (...,)
     edited: jax.Array  # (...,) bool, False where the base's own action was chosen
+    value: jax.Array | None  # (E, B), of the action by the heads that judged; None if none did
 
 
 @jax.custom_jvp
@@ -78,6 +79,11 @@ class Operator:
     def active(self) -> int:
         """Number of action dimensions that an edit can move."""
         return sum(s > 0 for s in self.reach)
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Between what the heads' values lie by their form [reward]; None: they are any number."""
+        return self.config.v_range if self.config.value_loss == "cross_entropy" else None
 
     def features(self, state: jax.Array, context: BaseContext) -> jax.Array:
         """Return the actor's input: normalised state, and the base's context if it edits that."""
@@ -161,7 +167,9 @@ class Operator:
 
         A rival, the edit or a sample, is chosen over the base's own action only where the heads
         agree that it is better: with d the difference of their values, the rival with the largest
-        mean(d) - margin * deviation(d) wins if that is positive.
+        mean(d) - (1 - g) margin * deviation(d) wins if that is positive. So young critics must
+        agree, and those that are trusted with the whole reach decide by their mean: a margin that
+        stayed would hand every close call to the base, step by step between the two.
 
         Args:
             actor: Weights of the actor.
@@ -175,33 +183,48 @@ class Operator:
         edited = self.edit(actor, state, context, noise, gain)
         if self.config.select == "edit" or critic is None:
             yes = jnp.ones(edited.log_prob.shape, bool)
-            return Acted(edited.action, edited.edit, edited.log_prob, yes)
+            return Acted(edited.action, edited.edit, edited.log_prob, yes, None)
         base = clip_straight_through(context.action * context.valid[..., None])
-        rivals = edited.action[None]
+        rivals = [base[None], edited.action[None]]
         if spread is not None:
             samples = base + spread * gain * context.valid[..., None]
-            rivals = jnp.concatenate([rivals, clip_straight_through(samples)])
-        states = jnp.tile(state, (len(rivals), 1))
-        values = self.value(critic, states, rivals.reshape(-1, rivals.shape[-1]))
-        lead = values.reshape(-1, *rivals.shape[:2]) - self.value(critic, state, base)[:, None]
-        score = lead.mean(0) - self.config.margin * lead.std(0)
-        best = score.argmax(0)
+            rivals.append(clip_straight_through(samples))
+        actions = jnp.concatenate(rivals)
+        states = jnp.tile(state, (len(actions), 1))
+        values = self.value(critic, states, actions.reshape(-1, actions.shape[-1]))
+        values = values.reshape(-1, *actions.shape[:2])
+        lead = values[:, 1:] - values[:, :1]
+        margin = self.config.margin * (1.0 - jnp.asarray(gain))
+        score = lead.mean(0) - margin * lead.std(0)
+        rival = 1 + score.argmax(0)
         chosen = (score.max(0) > 0) & (jnp.asarray(gain) > 0)
         if self.config.edit_from == "zeros":
-            best = jnp.where(context.valid == 0, 0, best)
+            rival = jnp.where(context.valid == 0, 1, rival)
             chosen |= context.valid == 0
-        rival = jnp.take_along_axis(rivals, best[None, :, None], 0)[0]
+        best = jnp.where(chosen, rival, 0)
         return Acted(
-            jnp.where(chosen[..., None], rival, base),
-            jnp.where((chosen & (best == 0))[..., None], edited.edit, 0.0),
+            jnp.take_along_axis(actions, best[None, :, None], 0)[0],
+            jnp.where((best == 1)[..., None], edited.edit, 0.0),
             edited.log_prob,
             chosen,
+            jnp.take_along_axis(values, best[None, None], 1)[:, 0],
         )
 
     def value(self, critic: Params, state: jax.Array, action: jax.Array) -> jax.Array:
         """Return each head's value, (E, B), at normalised states (B, S) and actions (B, A)."""
+        return self.value_of(self.score(critic, state, action))
+
+    def score(self, critic: Params, state: jax.Array, action: jax.Array) -> jax.Array:
+        """Return each head's output, (E, B), of which `value_of` makes a value."""
         inputs = jnp.concatenate([state, action], -1)
         return ensemble(critic, inputs, self.config.activation, self.config.precision)
+
+    def value_of(self, score: jax.Array) -> jax.Array:
+        """Return the values that scores stand for: themselves, or log odds within the range."""
+        if self.value_range is None:
+            return score
+        low, high = self.value_range
+        return low + (high - low) * jax.nn.sigmoid(score)
 
 
 def make_operator(config: LearnerConfig, spec: EnvSpec) -> Operator:

@@ -19,6 +19,7 @@ from learner.networks import Params, init_ensemble, init_mlp
 from learner.normaliser import Normaliser, normalise
 from learner.operator import Operator
 
+FIRST_SCORE = -3.0  # [-], log odds: new heads promise a twentieth of the range, not half of it
 METRICS = (
     "q",
     "q_std",
@@ -74,12 +75,14 @@ def init_state(operator: Operator, state: int, action: int, key: jax.Array) -> L
     """Return the state before the first update.
 
     An actor that edits a base starts with its last layer, kernel and bias, at exactly zero: its
-    first action is the base's.
+    first action is the base's. Heads whose values lie in a range start near its lower end.
     """
     config = operator.config
     critic_key, actor_key = jax.random.split(key)
     residual = config.edit_from == "base"
     critic = init_ensemble(critic_key, config.ensemble, state + action, config.hidden)
+    if operator.value_range is not None:
+        critic["b_out"] += FIRST_SCORE
     actor = init_mlp(
         actor_key,
         state + (action + 1 if residual else 0),

@@ -79,9 +79,11 @@ def test_sac_draws_the_same_action_from_the_same_key_in_every_use():
     assert np.array_equal(drawn[0], drawn[2])
 
 
+@pytest.mark.parametrize("loss", ["squares", "cross_entropy"])
 @pytest.mark.parametrize("name", ["resfit", "residual_hil", "rlpd", "ibrl", "expo", "idql"])
-def test_target_values_the_very_action_that_acting_takes(name: PresetName):
-    made: Any = {"hidden": (8, 8), "ensemble": 3, "subset": 3}
+def test_target_values_the_very_action_that_acting_takes(name: PresetName, loss: str):
+    made: Any = {"hidden": (8, 8), "ensemble": 3, "subset": 3, "value_loss": loss}
+    made |= {"v_range": (0.0, 1.0)} if loss == "cross_entropy" else {}
     operator, actor, critic = trained_looking(preset(name, **made))
     reward, discount = jnp.full(7, 0.3), jnp.full(7, 0.9)
     batch = Batch(
@@ -154,7 +156,7 @@ def test_selection_keeps_the_base_unless_the_heads_agree_on_the_edit():
     timid = make_operator(preset("expo", margin=1e6), SPEC)
     _, actor, critic = trained_looking(preset("expo"))
     noise = timid.noise(KEY, (7, SPEC.action), "target")
-    acted = timid.act(actor, critic, states(), contexts(), noise, jnp.float32(1))
+    acted = timid.act(actor, critic, states(), contexts(), noise, jnp.float32(0.5))
     assert np.array_equal(acted.action, contexts().action)
     bold = make_operator(preset("expo"), SPEC)
     acted = bold.act(actor, critic, states(), contexts(), noise, jnp.float32(1))
@@ -163,6 +165,19 @@ def test_selection_keeps_the_base_unless_the_heads_agree_on_the_edit():
         critic, states(), contexts().action
     )
     assert np.array_equal(acted.edited, lead.mean(0) > 0)
+
+
+def test_margin_shrinks_to_nothing_as_the_reach_grows():
+    timid, bold = (make_operator(preset("expo", margin=margin), SPEC) for margin in (3.0, 0.0))
+    _, actor, critic = trained_looking(preset("expo"))
+    many = (states(200), contexts(200), jnp.zeros((200, SPEC.action)))
+
+    def edited(operator, gain: float) -> int:
+        state, context, noise = many
+        return int(operator.act(actor, critic, state, context, noise, gain).edited.sum())
+
+    assert edited(timid, 0.01) < edited(timid, 0.9) < edited(bold, 0.9)
+    assert edited(timid, 1.0) == edited(bold, 1.0) > 0
 
 
 def test_young_critics_select_nothing():

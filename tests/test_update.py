@@ -158,6 +158,41 @@ def test_loss_averages_each_heads_own_error():
     assert float(loss) == pytest.approx(1.0)  # the square of the mean error would be 0
 
 
+RANGE = {"v_range": (-1.0, 1.0), "value_loss": "cross_entropy"}
+
+
+def test_cross_entropy_pulls_each_score_by_the_error_of_its_share():
+    operator = operator_of(ensemble=2, subset=1, **RANGE)
+    critic = constant_heads(operator, [-2.0, 0.5])
+    target = jnp.linspace(-1.0, 1.0, 8)
+
+    def loss(bias: jax.Array) -> jax.Array:
+        return critic_loss(operator, {**critic, "b_out": bias}, batch_of(operator), target)[0]
+
+    share = (np.asarray(target) + 1.0) / 2.0
+    given = 1.0 / (1.0 + np.exp([[2.0], [-0.5]]))
+    slope = jax.grad(loss)(critic["b_out"])
+    np.testing.assert_allclose(slope, (given - share).mean(1, keepdims=True) / 2, atol=1e-6)
+
+
+def test_values_of_cross_entropy_never_leave_their_range_and_begin_near_its_lower_end():
+    operator = operator_of(**RANGE)
+    batch = batch_of(operator)
+    new = operator.value(fresh(operator).critic, batch.state, batch.action)
+    assert -1.0 < float(new.min()) <= float(new.mean()) < -0.6
+    wild = jax.tree.map(lambda leaf: leaf * 1e3, fresh(operator).critic)
+    values = operator.value(wild, batch.state, batch.action)
+    assert float(jnp.abs(values).max()) <= 1.0
+    assert float(values.std()) > 0.1
+
+
+def test_without_a_range_there_is_nothing_to_take_cross_entropy_of():
+    plain, asked = operator_of(), operator_of(value_loss="cross_entropy")
+    packed = packed_of(plain, 2)
+    done = [update_of(op, True)(fresh(op), packed, FIXED)[0] for op in (plain, asked)]
+    assert leaves_equal(*done)
+
+
 @pytest.mark.parametrize("name", ["resfit", "rlpd"])
 def test_critic_only_updates_leave_actor_and_temperature_untouched(name):
     operator = operator_of(name)
