@@ -27,7 +27,8 @@ TASKS = ("peg_far", "assemble")
 SEEDS = 5
 STEPS = 20_000
 
-COST = ["--learner.takeover-cost", "0.5"]
+COST = ["--learner.takeover-cost", "0.5", "--learner.v-range", "-0.5", "1.0"]
+ONE = ["--learner.takeover-cost", "1.0", "--learner.v-range", "-1.0", "1.0"]
 TERMINAL = ["--learner.handover", "terminal"]
 ANCHOR = ["--learner.bc-anchor", "0.1"]
 IWR = [*ANCHOR, "--learner.intervention-share", "0.5"]
@@ -38,8 +39,8 @@ VARIANTS: dict[str, list[str] | None] = {
     "cut": ["--learner.handover", "cut"],
     "terminal": TERMINAL,
     "cost": [*TERMINAL, *COST],
-    "rlif": ["--learner.reward", "interventions", "--learner.takeover-cost", "1.0"],
-    "rlif_task": ["--learner.takeover-cost", "1.0"],  # its penalty on top of the task's reward
+    "rlif": ["--learner.reward", "interventions", *ONE],
+    "rlif_task": ONE,  # its penalty on top of the task's reward
     "preweight": ["--learner.pre-steps", "10", "--learner.pre-weight", "0.1"],
     "anchor": ANCHOR,
     "iwr": IWR,

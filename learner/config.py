@@ -186,6 +186,13 @@ class LearnerConfig:
             check(self.cost_budget >= 0, "cost_budget", self.cost_budget, "non-negative")
         if self.v_range is not None:
             check(self.v_range[0] < self.v_range[1], "v_range", self.v_range, "low before high")
+            check(
+                self.takeover_cost <= 0 or self.v_range[0] <= -self.takeover_cost,
+                "v_range",
+                self.v_range,
+                f"from {-self.takeover_cost} or lower: a take-over costs that much (takeover_cost), "
+                "and what is worse than the lowest value can't be learned",
+            )
 
     @property
     def needs_base(self) -> bool:

@@ -170,6 +170,10 @@ def test_without_interventions_or_without_demonstrations_the_other_fills_in():
     ("changes", "message"),
     [
         ({"takeover_cost": -1.0}, "takeover_cost must be non-negative"),
+        (
+            {"takeover_cost": 0.5, "v_range": (0.0, 1.0)},
+            r"v_range must be from -0\.5 or lower: a take-over costs that much",
+        ),
         ({"reward": "interventions"}, "takeover_cost must be positive with reward"),
         ({"pre_steps": -1}, "pre_steps must be non-negative"),
         ({"pre_weight": 1.5}, r"pre_weight must be within 0 \.\. 1"),
