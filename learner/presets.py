@@ -43,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "own_successes": True,
         "retreat": 0.05,
         "quiet_every": 3,
+        "value_loss": "cross_entropy",
     },
 }
 
