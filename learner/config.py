@@ -190,8 +190,8 @@ class LearnerConfig:
                 self.takeover_cost <= 0 or self.v_range[0] <= -self.takeover_cost,
                 "v_range",
                 self.v_range,
-                f"from {-self.takeover_cost} or lower: a take-over costs that much (takeover_cost), "
-                "and what is worse than the lowest value can't be learned",
+                f"from {-self.takeover_cost} or lower: a take-over costs that much "
+                "(takeover_cost), and what is worse than the lowest value can't be learned",
             )
 
     @property
