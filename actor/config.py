@@ -16,7 +16,7 @@ from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
 from handrail.link import LinkConfig
 from learner.config import BaseConfig, LearnerConfig
-from learner.presets import expand
+from learner.presets import at_ratio, expand
 from learner.risk.config import RiskConfig
 from robot_env.gym.config import GymConfig, resolve, unit_value
 from robot_env.gym.names import GYM, METAWORLD, prefix_of
@@ -109,7 +109,7 @@ def load_config(name: str, overrides: list[str] | None = None, command: str = "t
         learner["preset"] = preset
     utd = _option(options, "--learner.utd")
     if utd is not None:  # before the defaults that follow it are filled in
-        learner["utd"] = _number(utd)
+        learner.update(_at_ratio(learner, _number(utd)))
     config = _parse(table)
     if options:
         config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
@@ -184,6 +184,12 @@ def _shipped_folder() -> Path:
     package = Path(str(importlib.resources.files("handrail")))
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _at_ratio(learner: dict[str, Any], utd: float | str) -> dict[str, Any]:
+    if isinstance(utd, str) or not utd > 0:
+        return {**learner, "utd": utd}  # refused where its rule is known
+    return at_ratio(learner, utd)
 
 
 def _number(text: str) -> float | str:

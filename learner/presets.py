@@ -68,6 +68,22 @@ def expand(table: dict[str, Any]) -> dict[str, Any]:
     return {**PRESETS[name], **scaled(utd, plain), **table, "preset": name}
 
 
+def at_ratio(table: dict[str, Any], utd: float) -> dict[str, Any]:
+    """Return table [learner] for another ratio than its own, after `expand`'s laws.
+
+    Batch and rates that it names went with its own ratio, so they are scaled from there.
+
+    Args:
+        table: As in a file; what is wrong in it is left for `expand` to say.
+        utd: The ratio [updates/env step], positive.
+    """
+    name = table.get("preset", "resfit")
+    numbers = {k: v for k, v in table.items() if isinstance(v, int | float) and v > 0}
+    plain = {**_DEFAULTS, **PRESETS.get(str(name), {}), **numbers}
+    named = {key: value for key, value in scaled(utd, plain).items() if key in numbers}
+    return {**table, **named, "utd": utd}
+
+
 def preset(name: PresetName, **overrides: Any) -> LearnerConfig:
     """Return the config of a published method."""
     return from_dict(LearnerConfig, expand({"preset": name, **overrides}), "learner")

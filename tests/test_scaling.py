@@ -54,15 +54,29 @@ def test_keys_that_are_given_win_one_by_one():
 def test_command_line_and_file_agree_and_the_resolved_config_shows_it():
     config = load_config("peg", ["--learner.utd", "16"])
     learner = config.learner
-    assert (learner.batch, learner.critic_rate, learner.actor_rate) == (64, 1.5e-4, 1.5e-4)
-    assert learner.utd == 16.0
+    assert (learner.batch, learner.critic_rate, learner.actor_rate) == (64, 5e-4, 5e-4)
+    assert learner.utd == 16.0  # peg's own rates are 1e-3, at 2
     written = to_toml(config)
     assert "batch = 64" in written
-    assert "critic_rate = 0.00015" in written
+    assert "critic_rate = 0.0005" in written
     table = {"task": {"name": "peg"}, "learner": {"preset": config.learner.preset, "utd": 16.0}}
     assert parse_config(table).learner.batch == 64
     kept = load_config("peg", ["--learner.utd=16", "--learner.batch", "128"]).learner
-    assert (kept.batch, kept.critic_rate) == (128, 1.5e-4)
+    assert (kept.batch, kept.critic_rate) == (128, 5e-4)
+    assert load_config("reach", ["--learner.utd", "16"]).learner.critic_rate == 1.5e-4
+
+
+@pytest.mark.parametrize(
+    "wrong", ['preset = ["rlpd"]', 'batch = "many"', 'utd = "two"', "batch = -8"]
+)
+def test_what_is_wrong_in_a_file_is_said_also_where_the_ratio_is_given(wrong, tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_text(f'[task]\nname = "reach"\n[learner]\n{wrong}\n')
+    if wrong.startswith("utd"):  # it is overridden
+        assert load_config(str(path), ["--learner.utd", "4"]).learner.utd == 4
+        return
+    with pytest.raises(ConfigError, match=wrong.split()[0]):
+        load_config(str(path), ["--learner.utd", "4"])
 
 
 def test_resolved_config_is_not_scaled_again():
