@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import RESULTS as FOLDER
-from cells import append, read, run_commands, stamped
+from cells import append, commit, read, run_commands, stamped
 
 RESULTS = FOLDER / "interventions.jsonl"
 TASKS = ("peg_far", "assemble")
@@ -121,7 +121,7 @@ def run_trial(trial: Trial, extra: list[str], results: Path) -> dict[str, Any]:
 
     overrides = VARIANTS[trial.variant]
     cell = Cell(trial.task, trial.preset, overrides is not None, trial.seed, trial.steps)
-    row = run_cell(cell, [*(overrides or []), *extra], sibling(cell, results))
+    row = run_cell(cell, [*(overrides or []), *extra], sibling(cell, results, commit()))
     return {**row, "variant": trial.variant}
 
 

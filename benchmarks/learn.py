@@ -79,7 +79,7 @@ def main() -> int:
     if options.suite:
         return run_suite(SUITES[options.suite], options.jobs, options.results)
     cell = Cell(options.task, options.preset, options.operator, options.seed, options.steps)
-    row = stamped(run_cell(cell, extra, sibling(cell, options.results)))
+    row = stamped(run_cell(cell, extra, sibling(cell, options.results, commit())))
     append(options.results, row)
     print(json.dumps(row))
     return 0
@@ -102,12 +102,17 @@ def command(cell: Cell, results: Path) -> list[str]:
     return words + (["--operator"] if cell.operator else [])
 
 
-def sibling(cell: Cell, results: Path) -> dict[str, Any] | None:
-    """Return a row of the same task, seed and commit, None if there is none or code was changed."""
-    now = commit()
-    same = {"task": cell.task, "seed": cell.seed, "commit": now}
+def sibling(cell: Cell, results: Path, at: str) -> dict[str, Any] | None:
+    """Return a row of the same task, seed and commit; None if there is none or code was changed.
+
+    Args:
+        cell: To run.
+        results: File of results.
+        at: The commit, as `cells.commit` says it.
+    """
+    same = {"task": cell.task, "seed": cell.seed, "commit": at}
     rows = (row for row in read(results) if all(row[key] == same[key] for key in same))
-    return None if now.endswith("+") else next(rows, None)
+    return None if at.endswith("+") else next(rows, None)
 
 
 def run_cell(

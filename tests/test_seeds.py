@@ -11,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+from cells import append
+from learn import Cell, sibling
 from seeds import chance_ahead, interquartile_mean, interval, least_lead
 
 
@@ -62,3 +64,15 @@ def test_least_lead_seldom_exceeds_the_true_lead():
         policy, base = rng.random(60) < 0.8, rng.random(60) < 0.6
         above += least_lead(list(policy), list(base)) > 0.2
     assert above <= 36  # 5 % of 400 is 20; 36 has a chance below a thousandth
+
+
+def test_a_cell_takes_over_what_its_sibling_of_task_seed_and_commit_has_measured(tmp_path):
+    results = tmp_path / "learn.jsonl"
+    row = {"task": "peg", "preset": "rlpd", "seed": 1, "commit": "abc"}
+    for other in ({"task": "pick"}, {"seed": 2}, {"commit": "abd"}, {}):
+        append(results, {**row, **other})
+    cell = Cell("peg", "resfit", operator=False, seed=1, steps=100)
+    assert sibling(cell, results, "abc") == row
+    assert sibling(cell, results, "new") is None
+    append(results, {**row, "commit": "abc+"})
+    assert sibling(cell, results, "abc+") is None  # nobody knows what was changed
