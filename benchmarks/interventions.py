@@ -121,8 +121,9 @@ def run_trial(trial: Trial, extra: list[str], results: Path) -> dict[str, Any]:
 
     overrides = VARIANTS[trial.variant]
     cell = Cell(trial.task, trial.preset, overrides is not None, trial.seed, trial.steps)
-    row = run_cell(cell, [*(overrides or []), *extra], sibling(cell, results, commit()))
-    return {**row, "variant": trial.variant}
+    known = sibling(cell, results, commit(), extra)  # a variant's keys change nothing but learning
+    row = run_cell(cell, [*(overrides or []), *extra], known)
+    return {**row, "variant": trial.variant, "overrides": extra}
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -79,7 +79,8 @@ def main() -> int:
     if options.suite:
         return run_suite(SUITES[options.suite], options.jobs, options.results)
     cell = Cell(options.task, options.preset, options.operator, options.seed, options.steps)
-    row = stamped(run_cell(cell, extra, sibling(cell, options.results, commit())))
+    known = sibling(cell, options.results, commit(), extra)
+    row = stamped({**run_cell(cell, extra, known), "overrides": extra})
     append(options.results, row)
     print(json.dumps(row))
     return 0
@@ -102,16 +103,21 @@ def command(cell: Cell, results: Path) -> list[str]:
     return words + (["--operator"] if cell.operator else [])
 
 
-def sibling(cell: Cell, results: Path, at: str) -> dict[str, Any] | None:
+def sibling(cell: Cell, results: Path, at: str, extra: list[str]) -> dict[str, Any] | None:
     """Return a row of the same task, seed and commit; None if there is none or code was changed.
+
+    Overrides must be the same, too: they may change the task, its demonstrations or the base.
 
     Args:
         cell: To run.
         results: File of results.
         at: The commit, as `cells.commit` says it.
+        extra: Overrides of the config.
     """
-    same = {"task": cell.task, "seed": cell.seed, "commit": at}
-    rows = (row for row in read(results) if all(row[key] == same[key] for key in same))
+    same = {"task": cell.task, "seed": cell.seed, "commit": at, "overrides": extra}
+    rows = (
+        r for r in read(results) if all({"overrides": [], **r}[key] == same[key] for key in same)
+    )
     return None if at.endswith("+") else next(rows, None)
 
 

@@ -192,8 +192,7 @@ def _act(
     spread = operator.spread(key, (1, action))
     acted = operator.act(actor, critic, state, context, noise, gain, spread)
     q = jnp.asarray(jnp.nan, jnp.float32)
-    if critic is not None:
-        assert acted.value is not None
+    if acted.value is not None:
         q = acted.value.mean()
     return acted.action[0], acted.edit[0], q
 

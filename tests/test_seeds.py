@@ -69,10 +69,13 @@ def test_least_lead_seldom_exceeds_the_true_lead():
 def test_a_cell_takes_over_what_its_sibling_of_task_seed_and_commit_has_measured(tmp_path):
     results = tmp_path / "learn.jsonl"
     row = {"task": "peg", "preset": "rlpd", "seed": 1, "commit": "abc"}
-    for other in ({"task": "pick"}, {"seed": 2}, {"commit": "abd"}, {}):
+    harder = ["--task.friction", "2"]
+    for other in ({"task": "pick"}, {"seed": 2}, {"commit": "abd"}, {"overrides": harder}, {}):
         append(results, {**row, **other})
     cell = Cell("peg", "resfit", operator=False, seed=1, steps=100)
-    assert sibling(cell, results, "abc") == row
-    assert sibling(cell, results, "new") is None
+    assert sibling(cell, results, "abc", []) == row
+    assert sibling(cell, results, "abc", harder) == {**row, "overrides": harder}
+    assert sibling(cell, results, "abc", ["--run.demos", "5"]) is None
+    assert sibling(cell, results, "new", []) is None
     append(results, {**row, "commit": "abc+"})
-    assert sibling(cell, results, "abc+") is None  # nobody knows what was changed
+    assert sibling(cell, results, "abc+", []) is None  # nobody knows what was changed
