@@ -15,6 +15,8 @@ from handrail.runs import Run, read_metrics, write_atomic
 
 log = logging.getLogger("handrail")
 
+UNPROVEN = "the policy was the base itself: edits haven't been proven to do better (learner.proof)"
+
 
 def finish(run: Run, config: Config, video: bool = True) -> None:
     """Write summary.json, report.png and policy.mp4, and say what was reached."""
@@ -49,6 +51,8 @@ def last_words(run: Run, summary: dict[str, object]) -> list[str]:
         if dense:  # the return says more than success does
             interval += f"   mean return {returns.get(name, math.nan):,.1f}"
         lines.append(f"{name:<24} {wins:>3} of {total} episodes  {shares[name]:6.1%}{interval}")
+    if "policy" in outcomes and not next((r["proven"] for r in rows[::-1] if "proven" in r), True):
+        lines.append(UNPROVEN)
     return lines
 
 

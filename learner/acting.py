@@ -124,7 +124,8 @@ class Policy:
         Args:
             state: (S,) float32, in its own units.
             mode: "explore" as the phase has it, with noise; "eval" without noise, by the averaged
-                actor; "base" the base alone.
+                actor, or by the base until the weights say that edits are proven; "base" the base
+                alone.
             env_step: Env steps so far, for phase and ramp; the learner's count if None.
 
         Raises:
@@ -145,7 +146,8 @@ class Policy:
         explore = mode == "explore"
         by_base = phase != "online" and self.config.collect_with == "base"
         at_random = phase != "online" and self.config.collect_with == "random" and explore
-        if mode == "base" or by_base or at_random:
+        by_proof = mode == "eval" and loaded.has_base and not about.proven
+        if mode == "base" or by_base or by_proof or at_random:
             return self._roll_out(context, mode)
         action, edit, q = self._act(
             loaded.weights.actor if explore else loaded.weights.ema_actor,

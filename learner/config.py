@@ -69,6 +69,7 @@ class LearnerConfig:
     activation: Literal["relu", "tanh"] = "relu"
     critic_rate: float = 3e-4  # [-], Adam's step
     actor_rate: float = 3e-4  # [-]
+    anneal: float = 0.0  # [-], share of the run, its last, in which both fall to a tenth; 0: never
     temperature_rate: float = 3e-4  # [-]
     weight_decay: float = 1e-4  # [-], decoupled
     grad_clip: float = 10.0  # [-], norm
@@ -101,6 +102,9 @@ class LearnerConfig:
     warmup: float = 0.1  # [-], critic-only updates, as share of total_steps
     ramp: float = 0.1  # [-], share of total_steps over which an edit of the base grows to its reach
     retreat: float = 0.0  # [-], chance of so few successes under the base at which it shrinks again
+    proof: float = (
+        0.0  # [-], chance of being ahead of the base at which evaluations edit it; 0: any
+    )
 
     def __post_init__(self) -> None:
         check(self.total_steps > 0, "total_steps", self.total_steps, "positive")
@@ -163,7 +167,7 @@ class LearnerConfig:
             "gate_td_error",
         ):
             check(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("collect", "warmup", "ramp", "retreat"):
+        for name in ("anneal", "collect", "warmup", "ramp", "retreat", "proof"):
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1")
         for name in (
             "margin",

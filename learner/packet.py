@@ -31,6 +31,7 @@ class Description(msgspec.Struct, frozen=True):
     base_version: int
     normaliser_hash: str
     ramp: tuple[float, int] | None = None  # of `trust`; none before 2026-11-22
+    proven: bool = True  # whether edits have done better than the base, see `trust`
     trained_steps: int = 0  # [env steps], that were trained on; 0 where it is not published
 
 

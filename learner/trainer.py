@@ -126,6 +126,7 @@ class Trainer:
         """
         self.rows += 1
         self.replay.label(label, actor)
+        self.trust.label(label, actor)
 
     def fit_base(self, report: Report | None = None) -> dict[str, float]:
         """Fit normaliser and base to the demonstrations, and give these the base's contexts.
@@ -204,6 +205,7 @@ class Trainer:
         values: dict[str, float] = {
             "gain": self.gain,
             "retreats": float(self.trust.retreats),
+            "proven": float(self.trust.proven),
             "updates_per_step": self.updates / max(1, self.env_steps),
             "refused": float(self.publication.refused),
             "cost_price": self.price.value,
@@ -337,6 +339,7 @@ class Trainer:
             "normaliser_hash": self.normaliser.hash,
             "scale": self.gain,
             "ramp": list(self.trust.ramp),
+            "proven": self.trust.proven,
         }
 
     def _relabel(self) -> None:

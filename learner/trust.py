@@ -1,4 +1,4 @@
-"""How far edits of the base are trusted: their reach grows, and halves where they do worse.
+"""How far edits of the base are trusted: in training by degrees, in an evaluation once proven.
 
     gain = at + (env steps - since) / ramp, within 0 .. 1
 
@@ -7,21 +7,32 @@ that it rolled out before. Whenever so few of the newest episodes succeeded that
 done no better in less than `retreat` of all cases, `at` becomes half the gain and grows anew from
 there: where critics that saw little but the base are wrong, the arm is closer to it for a while.
 
+What is asked for a policy rather than for experience (an evaluation, and every so many-th training
+episode, see `quiet_every`) gets the base alone until edits are proven: the chance that they succeed
+more often than the base, given the newest episodes of both kinds, is `proof` or more. Each such
+episode adds to what is known of the base.
+
 Source:
-    The chance is the beta-binomial tail, the base's rate having Jeffreys' prior.
+    Both rates have Jeffreys' prior; the chance of the tail is the beta-binomial's.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+from scipy.special import betainc, betaincinv
+
+from handrail.label import Label, Verdict
 from handrail.transition import Source, Transition
 from learner.config import LearnerConfig
 from learner.phases import collect_steps, phase
 
-WINDOW = 10  # [episodes], newest, that are judged
+WINDOW = 10  # [episodes], newest, that a retreat is judged by; a proof needs so many
+PROOF_WINDOW = 20  # [episodes], newest, that a proof is judged by
+QUANTILES = (np.arange(256) + 0.5) / 256
 
 
 class Ramp(NamedTuple):
@@ -29,6 +40,20 @@ class Ramp(NamedTuple):
 
     at: float  # [-], gain then
     since: int  # [env steps]
+
+
+class Episode(NamedTuple):
+    """What is known of a training episode."""
+
+    number: int
+    first: int  # [env steps], when it began
+    helped: bool = False  # whether a person drove a step
+    edited: bool = False  # whether a step was not the base's own
+    over: bool = False
+    success: bool = False
+
+
+Record = dict[tuple[int, int], Episode]  # by actor and number, in the order of their ends
 
 
 def begun(config: LearnerConfig) -> Ramp:
@@ -69,41 +94,113 @@ def chance(wins: int, episodes: int, base_wins: int, base_episodes: int) -> floa
     )
 
 
+@lru_cache(256)
+def ahead(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float:
+    """Return the probability that edits win more often than the base, given what both have shown.
+
+    Args:
+        wins: Seen of the edits.
+        episodes: In so many.
+        base_wins: Seen of the base.
+        base_episodes: In so many.
+    """
+    rates = betaincinv(wins + 0.5, episodes - wins + 0.5, QUANTILES)
+    return float(betainc(base_wins + 0.5, base_episodes - base_wins + 0.5, rates).mean())
+
+
+def wins_of(record: Record, newest: int | None = None, alone: bool = True) -> tuple[int, int]:
+    """Return how many episodes of a record succeeded by themselves, and of how many.
+
+    Args:
+        record: Of the base or of edits.
+        newest: Count so many at most; None for all.
+        alone: Leave out those that were helped; else each is one that didn't succeed by itself.
+    """
+    counted = [e for e in record.values() if not (alone and e.helped)]
+    counted = counted[-newest:] if newest else counted
+    return sum(e.success and not e.helped for e in counted), len(counted)
+
+
 class Trust:
-    """Follows the episodes that nobody helped in; a function of the rows alone."""
+    """Follows the training episodes; a function of rows and labels alone.
+
+    An episode is judged when its actor begins the next, so that a label which a person gives at its
+    end is in time. Where help was given, nobody can say how it would have gone: no retreat follows
+    from it. For a proof it counts as a failure, of the base as of edits: leaving it out would leave
+    those that went well without help.
+    """
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
         self.ramp = begun(config)
         self.retreats = 0
         self._env_steps = 0
-        self._base: list[bool] = []  # whether each episode before learning succeeded
-        self._recent: deque[bool] = deque(maxlen=WINDOW)  # the same of those since the ramp began
-        self._open: dict[int, tuple[int, int, bool]] = {}  # actor: episode, first step, helped
+        self._base: Record = {}
+        self._edits: Record = {}  # since the ramp began
+        self._open: dict[int, Episode] = {}  # by actor
+        self._verdicts: dict[tuple[int, int], Verdict] = {}
+
+    @property
+    def proven(self) -> bool:
+        """Whether edits have shown that they do better than the base."""
+        if self._config.proof == 0:
+            return True
+        wins, episodes = wins_of(self._edits, PROOF_WINDOW, alone=False)
+        base = wins_of(self._base, alone=False)
+        return episodes >= WINDOW and ahead(wins, episodes, *base) >= self._config.proof
 
     def add(self, row: Transition, actor: int) -> None:
         """Take in a row; rows of one actor come in order."""
         if row.source != Source.ONLINE or row.end:
             return
-        episode, first, helped = self._open.get(actor, (-1, 0, False))
-        if episode != row.episode:
-            first, helped = self._env_steps, False
-        helped |= row.intervened
-        self._open[actor] = (row.episode, first, helped)
+        episode = self._open.get(actor)
+        if episode is None or episode.number != row.episode:
+            if episode is not None and episode.over:
+                self._judge(actor, episode)
+            episode = Episode(row.episode, self._env_steps)
+        edited = not np.array_equal(row.policy_action, row.base_action)
+        self._open[actor] = episode._replace(
+            helped=episode.helped or row.intervened,
+            edited=episode.edited or edited,
+            over=row.terminated or row.truncated,
+            success=row.success,
+        )
         self._env_steps += 1
-        if (row.terminated or row.truncated) and not helped:
-            self._judge(first, row.success)
 
-    def _judge(self, first: int, success: bool) -> None:
-        if first < collect_steps(self._config):
-            self._base.append(success)
+    def label(self, label: Label, actor: int) -> None:
+        """Take in what is said of an episode after the fact.
+
+        Args:
+            label: On an episode of that actor.
+            actor: Number of the actor whose episode it is.
+        """
+        key = (actor, label.episode)
+        self._verdicts[key] = label.verdict
+        for record in (self._base, self._edits):
+            if key in record:
+                self._enter(record, key, record[key])
+
+    def _judge(self, actor: int, episode: Episode) -> None:
+        key = (actor, episode.number)
+        if episode.first < collect_steps(self._config) or not episode.edited:
+            self._enter(self._base, key, episode)
             return
-        if first < self.ramp.since:
+        if episode.first < self.ramp.since:
             return  # begun with another reach
-        self._recent.append(success)
-        tail = chance(sum(self._recent), len(self._recent), sum(self._base), len(self._base))
+        self._enter(self._edits, key, episode)
+        if episode.helped:
+            return
+        tail = chance(*wins_of(self._edits, WINDOW), *wins_of(self._base))
         if tail < self._config.retreat:
             half = reached(self._config, self.ramp, self._env_steps) / 2
             self.ramp = Ramp(half, self._env_steps)
             self.retreats += 1
-            self._recent.clear()
+            self._edits.clear()
+
+    def _enter(self, record: Record, key: tuple[int, int], episode: Episode) -> None:
+        verdict = self._verdicts.get(key)
+        if verdict == Verdict.ABORT:
+            record.pop(key, None)
+            return
+        success = episode.success if verdict is None else verdict == Verdict.SUCCESS
+        record[key] = episode._replace(success=success)

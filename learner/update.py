@@ -14,11 +14,14 @@ from jax.typing import ArrayLike
 
 from learner.actors import actor_loss, temperature_loss
 from learner.batch import Batch, Resident, Rows, gather, unpack
+from learner.config import LearnerConfig
 from learner.critics import Chance, critic_loss, draw_chance, td_target
+from learner.governor import allowed
 from learner.networks import Params, init_ensemble, init_mlp
 from learner.normaliser import Normaliser, normalise
 from learner.operator import Operator
 
+LAST_PACE = 0.1  # [-], of a run's last step
 FIRST_SCORE = -3.0  # [-], log odds: new heads promise a twentieth of the range, not half of it
 METRICS = (
     "q",
@@ -193,7 +196,7 @@ def critic_step(
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.critic, batch, target)
     optimizer, _, _ = _optimizers(operator)
     changes, critic_opt = optimizer.update(grads, learner.critic_opt, learner.critic)
-    critic = _apply(learner.critic, changes)
+    critic = _apply(learner.critic, changes, pace(config, learner.step))
     learner = learner._replace(
         step=learner.step + 1,
         critic=critic,
@@ -241,7 +244,7 @@ def actor_step(
     (loss, (entropy, edit)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.actor)
     _, optimizer, alpha_optimizer = _optimizers(operator)
     changes, actor_opt = optimizer.update(grads, learner.actor_opt, learner.actor)
-    actor = _apply(learner.actor, changes)
+    actor = _apply(learner.actor, changes, pace(config, learner.step))
     metrics = {
         "actor_loss": loss,
         "entropy": entropy,
@@ -297,5 +300,19 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     return optax.stateless(clip)
 
 
-def _apply(params: Any, changes: Any) -> Any:
-    return jax.tree.map(jnp.add, params, changes)
+def pace(config: LearnerConfig, step: jax.Array) -> ArrayLike:
+    """Return the share of their full length that the steps of critics and actor have now.
+
+    Args:
+        config: The last `anneal` of its budget's updates bring it down to `LAST_PACE`.
+        step: Critic steps so far, scalar.
+    """
+    if config.anneal == 0:
+        return 1.0
+    total = allowed(config, config.total_steps)
+    done = (step / total - (1.0 - config.anneal)) / config.anneal
+    return 1.0 - (1.0 - LAST_PACE) * jnp.clip(done, 0.0, 1.0)
+
+
+def _apply(params: Any, changes: Any, share: ArrayLike = 1.0) -> Any:
+    return jax.tree.map(lambda old, change: old + share * change, params, changes)

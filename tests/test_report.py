@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actor.finish import UNPROVEN, last_words
 from actor.report import moving, summarise, wilson, write_report
 from actor.summary import evaluations
 from handrail.errors import RunFolderError
+from handrail.runs import Run
 
 KEYS = [
     "task", "preset", "seed", "success", "success_low", "success_high", "base_success",
@@ -66,6 +68,15 @@ def test_evaluation_earlier_in_training_does_not_count():
         {"kind": "eval", "policy": "policy", "env_steps": 900, "start": 0, "success": True},
     ]
     assert evaluations(rows) == {"policy": {0: True}}
+
+
+def test_last_words_say_when_the_policy_was_the_base(folder, metric_rows):
+    said = {}
+    for proven in (0.0, 1.0):
+        learner = {"kind": "learner", "env_steps": 2000, "proven": proven}
+        write(folder, [{"kind": "learner", "proven": 1.0 - proven}, *metric_rows, learner])
+        said[proven] = last_words(Run(folder, "0" * 12, "peg", "", 0.0), summarise(folder))
+    assert said[0.0] == [*said[1.0], UNPROVEN]
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 40, 60, 120])

@@ -28,6 +28,7 @@ from learner.update import (
     draw,
     init_state,
     make_update,
+    pace,
 )
 
 SMALL = {"hidden": (16, 16), "batch": 8, "discount": 0.9}
@@ -361,3 +362,31 @@ def test_critic_step_alone_is_a_pure_function():
     first, _ = critic_step(operator, FIXED, state, given)
     second, _ = critic_step(operator, FIXED, state, given)
     assert leaves_equal(first, second)
+
+
+def test_steps_shrink_to_a_tenth_over_the_last_share_of_the_run():
+    operator = operator_of(total_steps=100, warmup=0.1, utd=2.0, anneal=0.5)
+    updates = (0, 104, 157, 210, 400)  # of 2 * 100 + 10
+    expected = (1.0, 1.0, 0.55, 0.1, 0.1)
+    paces = [float(pace(operator.config, jnp.int32(step))) for step in updates]
+    assert paces == pytest.approx(expected, abs=0.01)
+    assert pace(operator_of(total_steps=100).config, jnp.int32(200)) == 1.0
+
+
+@pytest.mark.parametrize("part", ["critic", "actor"])
+def test_a_late_update_moves_each_network_a_tenth_as_far(part):
+    operator = operator_of("residual_hil", total_steps=100, anneal=0.5)
+    packed = packed_of(operator, 2)
+
+    def moved(step: int) -> np.ndarray:
+        before = fresh(operator)._replace(step=jnp.int32(step))
+        start = ravel(getattr(before, part))
+        after, _ = update_of(operator, True)(before, packed, FIXED)
+        return ravel(getattr(after, part)) - start
+
+    sizes = [np.linalg.norm(moved(step)) for step in (0, 1000)]
+    assert sizes[1] / sizes[0] == pytest.approx(0.1, rel=0.3)  # other draws, same Adam
+
+
+def ravel(params: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])

@@ -60,10 +60,27 @@ def test_until_the_critics_are_warm_the_base_acts(residual):
     policy = Policy(SPEC, residual.config, BASE)
     state = np.asarray([1, 2, 1], np.float32)
     for updates, by_base in ((39, True), (40, False)):
-        policy.load({**meta, "updates": updates}, {**arrays, **moved})
+        policy.load({**meta, "updates": updates, "proven": True}, {**arrays, **moved})
         policy.reset()
         out = policy.act(state, "eval", 200)
         assert np.array_equal(out.action, out.base_action) == by_base
+
+
+def test_an_evaluation_is_the_bases_until_edits_are_proven(residual):
+    meta, arrays = residual.packet()
+    assert meta["proven"] is False
+    moved = {name: array + np.float32(0.5) for name, array in arrays.items() if "actor" in name}
+    policy = Policy(SPEC, residual.config, BASE)
+    state = np.asarray([1, 2, 1], np.float32)
+    for mode, proven, by_base in (
+        ("eval", False, True),
+        ("eval", True, False),
+        ("explore", False, False),
+    ):
+        policy.load({**meta, "updates": 60, "proven": proven}, {**arrays, **moved})
+        policy.reset()
+        out = policy.act(state, mode, 200)
+        assert np.array_equal(out.action, out.base_action) == by_base, (mode, proven)
 
 
 def test_normaliser_is_fitted_to_the_demonstrations_once(residual):

@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
 
     from actor.commands.folder import existing
     from actor.film import film
+    from actor.finish import UNPROVEN
     from actor.report import wilson
     from actor.worlds import task_of
     from handrail.errors import ConfigError
@@ -63,6 +64,8 @@ def main(argv: list[str]) -> int:
         share = f"{wins:>3} of {total}  {wins / total:6.1%}"
         say(f"{name:<24} {share}   95 % interval {low:.0%} to {high:.0%}")
         summary[name] = {"success": wins / total, "low": low, "high": high, "episodes": total}
+    if policy.about is not None and policy.has_base and not policy.about.proven:
+        say(UNPROVEN)
     if options.film:
         film(run, config)
         say(f"film: {run.folder / 'policy.mp4'}")
