@@ -176,16 +176,18 @@ class Session:
     def train(self, total: int) -> None:
         """Roll out and learn until the run has its training steps; the last episode is finished."""
         drivers: list[Driver] = [
-            PolicyDriver(self.policy, mode, lambda: self.env_steps) for mode in ("explore", "eval")
+            PolicyDriver(self.policy, mode, lambda: self.env_steps)
+            for mode in ("explore", "eval", "quiet")
         ]
         every = self.config.learner.quiet_every
         while self.env_steps < total:
             episode = self.episode
             quiet = every > 0 and episode % every == 0
             self.episode += 1
+            turn = 1 + episode // every % 2 if quiet else 0
             seed = start_seed(self.config.run.seed, int(Source.ONLINE), episode)
             result = self._episode(
-                drivers[quiet],
+                drivers[turn],
                 Source.ONLINE,
                 seed,
                 self._send_counted,

@@ -24,7 +24,7 @@ from learner.operator import BaseContext, Operator, make_operator
 from learner.packet import Description, PolicyWeights, describe, template, unpack_weights
 from learner.trust import Ramp
 
-Mode = Literal["explore", "eval", "base"]
+Mode = Literal["explore", "quiet", "eval", "base"]
 
 
 class ActOut(NamedTuple):
@@ -123,9 +123,9 @@ class Policy:
 
         Args:
             state: (S,) float32, in its own units.
-            mode: "explore" as the phase has it, with noise; "eval" without noise, by the averaged
-                actor, or by the base until the weights say that edits are proven; "base" the base
-                alone.
+            mode: "explore" as the phase has it, with noise; "quiet" without noise, by the averaged
+                actor; "eval" the same, but by the base until the weights say that edits are proven;
+                "base" the base alone.
             env_step: Env steps so far, for phase and ramp; the learner's count if None.
 
         Raises:

@@ -32,7 +32,7 @@ class LearnerConfig:
     explore_noise: float = 0.2  # [-], td3: deviation of acting noise before scaling
     target_noise: float = 0.2  # [-], td3: deviation of the target's smoothing noise before scaling
     target_noise_clip: float = 0.3  # [-], td3: largest smoothing noise before scaling
-    quiet_every: int = 0  # [episodes], of which one is acted without noise, as evaluated; 0: none
+    quiet_every: int = 0  # [episodes], of which one is acted without noise; 0: none
     initial_log_std: float = 0.0  # [-], sac: log deviation before tanh at initialisation
     temperature: float = 0.01  # [-], sac: initial entropy weight
     temperature_floor: float = 1e-3  # [-], sac: the entropy weight never falls below this
@@ -102,9 +102,7 @@ class LearnerConfig:
     warmup: float = 0.1  # [-], critic-only updates, as share of total_steps
     ramp: float = 0.1  # [-], share of total_steps over which an edit of the base grows to its reach
     retreat: float = 0.0  # [-], chance of so few successes under the base at which it shrinks again
-    proof: float = (
-        0.0  # [-], chance of being ahead of the base at which evaluations edit it; 0: any
-    )
+    proof: bool = False  # evaluations are the base's until edits have shown to do better
 
     def __post_init__(self) -> None:
         check(self.total_steps > 0, "total_steps", self.total_steps, "positive")
@@ -167,7 +165,7 @@ class LearnerConfig:
             "gate_td_error",
         ):
             check(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("anneal", "collect", "warmup", "ramp", "retreat", "proof"):
+        for name in ("anneal", "collect", "warmup", "ramp", "retreat"):
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1")
         for name in (
             "margin",

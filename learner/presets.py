@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "margin": 0.5,
         "own_successes": True,
         "retreat": 0.05,
-        "proof": 0.7,
+        "proof": True,
         "quiet_every": 3,
         "value_loss": "cross_entropy",
         "anneal": 0.5,

@@ -7,10 +7,14 @@ that it rolled out before. Whenever so few of the newest episodes succeeded that
 done no better in less than `retreat` of all cases, `at` becomes half the gain and grows anew from
 there: where critics that saw little but the base are wrong, the arm is closer to it for a while.
 
-What is asked for a policy rather than for experience (an evaluation, and every so many-th training
-episode, see `quiet_every`) gets the base alone until edits are proven: the chance that they succeed
-more often than the base, given the newest episodes of both kinds, is `proof` or more. Each such
-episode adds to what is known of the base.
+Evaluations are the base's until edits are proven (`proof`): the chance that they succeed more often
+than the base, given the record of both, is at least
+
+    1 - env steps / budget / 2, and one half beyond the budget
+
+so the burden of proof falls from certainty to more likely than not. At first edits are often worse
+than a good base; at the end whoever deploys wants the likelier of the two. Training's quiet
+episodes go as evaluations would and without noise but edited, by turns, and add to either record.
 
 Source:
     Both rates have Jeffreys' prior; the chance of the tail is the beta-binomial's.
@@ -143,11 +147,12 @@ class Trust:
     @property
     def proven(self) -> bool:
         """Whether edits have shown that they do better than the base."""
-        if self._config.proof == 0:
+        if not self._config.proof:
             return True
         wins, episodes = wins_of(self._edits, PROOF_WINDOW, alone=False)
         base = wins_of(self._base, alone=False)
-        return episodes >= WINDOW and ahead(wins, episodes, *base) >= self._config.proof
+        burden = 1.0 - min(1.0, self._env_steps / self._config.total_steps) / 2
+        return episodes >= WINDOW and ahead(wins, episodes, *base) >= burden
 
     def add(self, row: Transition, actor: int) -> None:
         """Take in a row; rows of one actor come in order."""

@@ -39,6 +39,27 @@ def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
         assert (max(noise) == 0.0) == flags[number], f"episode {number}"
 
 
+def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_path: Path):
+    words = [*OPTIONS[:2], *SMALL, "--learner.collect", "0.1", "--learner.warmup", "0.0"]
+    words += ["--base.max-steps", "40", "--run.demos", "4", "--run.steps", "300"]
+    run, config = new("reach", words, tmp_path / "run", "train")
+    with offline_session(run, config) as (session, trainer):
+        session.record(config.run.demos)
+        session.wait_for_weights()
+        session.train(300)
+    assert not trainer.trust.proven
+    store = Store(run.store, trainer.spec, readonly=True)
+    online = [row for _, row in store.rows() if row.source == Source.ONLINE and not row.end]
+    store.close()
+    by_base = {
+        number: all(np.array_equal(row.action, row.base_action) for row in steps)
+        for number, steps in groupby(online, lambda row: row.episode)
+    }
+    later = [number for number in by_base if number > 3 and number % 3 == 0]
+    assert len(later) >= 2
+    assert [by_base[n] for n in later] == [n // 3 % 2 == 0 for n in later]
+
+
 def test_a_negative_count_is_refused():
     with pytest.raises(ConfigError, match="quiet_every must be 0 or more, got -1"):
         LearnerConfig(quiet_every=-1)

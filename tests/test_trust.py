@@ -16,7 +16,7 @@ from learner.trust import Ramp, Trust, ahead, begun, chance, gain
 
 LENGTH = 5  # [steps], of an episode
 CONFIG = LearnerConfig(total_steps=1000, collect=0.1, warmup=0.1, ramp=0.2, retreat=0.05)
-PROOF = LearnerConfig(total_steps=1000, collect=0.1, warmup=0.1, ramp=0.2, proof=0.7)
+PROOF = replace(CONFIG, retreat=0.0, proof=True)
 NEXT = 1_000_000  # number of an episode that has only begun
 
 
@@ -160,6 +160,19 @@ def test_edits_are_proven_once_they_do_better_than_the_base_and_no_longer_than_t
     assert not trust.proven  # as good as the base is not better
     feed(trust, [True] * 20, first=50)
     assert trust.proven
+
+
+def test_the_burden_of_proof_falls_to_one_half():
+    early, late = (
+        after_base(10, replace(PROOF, total_steps=steps, collect=100 / steps))
+        for steps in (4000, 200)
+    )
+    for trust in (early, late):
+        feed(trust, [True] * 12 + [False] * 8, first=20)  # ahead of 10 in 20 by a chance of .73
+    assert not early.proven
+    assert late.proven
+    feed(late, [False] * 3, first=40)  # 9 of the newest 20
+    assert not late.proven
 
 
 def test_episodes_without_an_edit_are_the_bases():

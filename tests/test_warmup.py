@@ -76,6 +76,7 @@ def test_an_evaluation_is_the_bases_until_edits_are_proven(residual):
         ("eval", False, True),
         ("eval", True, False),
         ("explore", False, False),
+        ("quiet", False, False),
     ):
         policy.load({**meta, "updates": 60, "proven": proven}, {**arrays, **moved})
         policy.reset()
