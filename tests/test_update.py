@@ -368,7 +368,7 @@ def test_steps_shrink_to_a_tenth_over_the_last_share_of_the_run():
     operator = operator_of(total_steps=100, warmup=0.1, utd=2.0, anneal=0.5)
     updates = (0, 104, 157, 210, 400)  # of 2 * 100 + 10
     expected = (1.0, 1.0, 0.55, 0.1, 0.1)
-    paces = [float(pace(operator.config, jnp.int32(step))) for step in updates]
+    paces = [np.asarray(pace(operator.config, jnp.int32(step))).item() for step in updates]
     assert paces == pytest.approx(expected, abs=0.01)
     assert pace(operator_of(total_steps=100).config, jnp.int32(200)) == 1.0
 

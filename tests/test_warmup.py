@@ -10,7 +10,7 @@ import pytest
 from made_rows import SPEC, make_episode
 
 from handrail.transition import Source, Transition
-from learner.acting import Policy
+from learner.acting import Mode, Policy
 from learner.config import BaseConfig
 from learner.presets import preset
 from learner.trainer import Trainer
@@ -72,12 +72,13 @@ def test_an_evaluation_is_the_bases_until_edits_are_proven(residual):
     moved = {name: array + np.float32(0.5) for name, array in arrays.items() if "actor" in name}
     policy = Policy(SPEC, residual.config, BASE)
     state = np.asarray([1, 2, 1], np.float32)
-    for mode, proven, by_base in (
+    cases: list[tuple[Mode, bool, bool]] = [
         ("eval", False, True),
         ("eval", True, False),
         ("explore", False, False),
         ("quiet", False, False),
-    ):
+    ]
+    for mode, proven, by_base in cases:
         policy.load({**meta, "updates": 60, "proven": proven}, {**arrays, **moved})
         policy.reset()
         out = policy.act(state, mode, 200)
