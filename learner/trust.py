@@ -55,6 +55,7 @@ class Episode(NamedTuple):
     edited: bool = False  # whether a step was not the base's own
     over: bool = False
     success: bool = False
+    aborted: bool = False  # whether somebody said that it is not to count
 
 
 Record = dict[tuple[int, int], Episode]  # by actor and number, in the order of their ends
@@ -120,7 +121,7 @@ def wins_of(record: Record, newest: int | None = None, alone: bool = True) -> tu
         newest: Count so many at most; None for all.
         alone: Leave out those that were helped; else each is one that didn't succeed by itself.
     """
-    counted = [e for e in record.values() if not (alone and e.helped)]
+    counted = [e for e in record.values() if not (e.aborted or (alone and e.helped))]
     counted = counted[-newest:] if newest else counted
     return sum(e.success and not e.helped for e in counted), len(counted)
 
@@ -204,8 +205,5 @@ class Trust:
 
     def _enter(self, record: Record, key: tuple[int, int], episode: Episode) -> None:
         verdict = self._verdicts.get(key)
-        if verdict == Verdict.ABORT:
-            record.pop(key, None)
-            return
         success = episode.success if verdict is None else verdict == Verdict.SUCCESS
-        record[key] = episode._replace(success=success)
+        record[key] = episode._replace(success=success, aborted=verdict == Verdict.ABORT)

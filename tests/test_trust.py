@@ -202,8 +202,10 @@ def test_a_late_label_counts_and_an_aborted_episode_does_not():
     assert trust.proven
     trust.label(Label("arm", 20, Verdict.ABORT), 0)
     assert not trust.proven  # nine are too few
-    trust.label(Label("arm", 21, Verdict.SUCCESS), 1)  # another arm's
+    trust.label(Label("arm", 20, Verdict.SUCCESS), 1)  # another arm's
     assert not trust.proven
+    trust.label(Label("arm", 20, Verdict.SUCCESS), 0)  # the newest counts
+    assert trust.proven
 
 
 def test_after_a_retreat_edits_are_to_be_proven_anew():
