@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 from cells import append
 from learn import Cell, sibling
 from seeds import chance_ahead, interquartile_mean, interval, least_lead
+from tables import over
 
 
 def outcomes(rng: np.random.Generator, shares: list[float], episodes: int) -> list[list[bool]]:
@@ -47,6 +48,19 @@ def test_chance_ahead_tells_better_from_equal_and_worse():
     assert chance_ahead(weak, strong) < 0.01
     assert chance_ahead(strong, strong) == pytest.approx(0.5, abs=0.05)
     assert chance_ahead(strong[:2], weak) > 0.99  # unpaired
+
+
+def row(seed: int, successes: int) -> dict:
+    bits = "1" * successes + "0" * (100 - successes)
+    return {"seed": seed, "success": successes / 100, "outcomes": {"policy": bits}}
+
+
+def test_a_table_compares_methods_over_the_seeds_that_both_have():
+    ours, theirs = [row(0, 90), row(1, 80), row(2, 0)], [row(1, 30), row(0, 40)]
+    assert over(ours, theirs) == "+0.50 (100.0%)"
+    assert over(theirs, ours) == "-0.50 (0.0%)"
+    assert over(ours, []) == "—"
+    assert over([{"seed": 0, "success": 1.0}], theirs) == "—"  # of an age without outcomes
 
 
 def test_least_lead_is_nothing_for_the_same_actions_and_worse_the_more_often_one_looks():
