@@ -35,7 +35,7 @@ IWR = [*ANCHOR, "--learner.intervention-share", "0.5"]
 
 VARIANTS: dict[str, list[str] | None] = {
     "alone": None,  # no operator: what help is worth at all
-    "through": [],  # as HIL-SERL does: the backup goes on through the rescue
+    "through": ["--learner.handover", "through"],  # as HIL-SERL does
     "cut": ["--learner.handover", "cut"],
     "terminal": TERMINAL,
     "cost": [*TERMINAL, *COST],
