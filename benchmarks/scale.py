@@ -142,8 +142,8 @@ def listen(pipe: Connection, endpoint: str, count: int) -> None:
 
 
 def publication_cost(rounds: int = 30, count: int = 16) -> dict[str, float]:
-    """Return the size of a selecting policy's publication, and what one more actor costs."""
-    operator = make_operator(preset("expo"), spec_of(False))
+    """Return the size of the default's publication, and what one more actor costs."""
+    operator = make_operator(preset("residual_hil"), spec_of(False))
     state = init_state(operator, STATE, ACTION, jax.random.key(0))
     weights = flatten(state.ema_actor, "actor") | flatten(state.critic, "critic")
     size = sum(array.nbytes for array in weights.values())

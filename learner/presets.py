@@ -3,7 +3,7 @@
 propose                edit              select            actor's loss
 rlpd, serl, hil_serl   zeros             whole action      SAC
 resfit                 base              residual          TD3
-residual_hil           base              residual          SAC
+residual_hil           base              residual or base  SAC
 expo                   base              residual or base  SAC
 idql                   base and samples  best of them      none
 ibrl                   zeros             policy or base    TD3
@@ -38,6 +38,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "residual_hil": {
         "actor": "sac",
         "initial_log_std": -1.0,
+        "select": "best",
+        "margin": 0.5,
         "own_successes": True,
         "retreat": 0.05,
         "proof": True,
