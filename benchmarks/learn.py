@@ -45,7 +45,7 @@ class Cell:
 
 
 PRESETS = ("rlpd", "resfit", "ibrl", "expo", "residual_hil")
-ORDERED = ("rlpd", "residual_hil")  # an ordering is claimed of these: five seeds
+ORDERED = ("rlpd", "residual_hil")  # compared with the operator too, and by five seeds on assemble
 SUITES: dict[str, list[Cell]] = {
     "sim": [
         *(

@@ -180,21 +180,27 @@ def stall(host: subprocess.Popen) -> None:
     time.sleep(0.1)
 
 
-def past_stalls(client: HostClient, work: Callable[[], Result], attempts: int = 4) -> Result:
+def past_stalls(
+    work: Callable[[], Result], recover: Callable[[], object], stalls: list[str], most: int = 3
+) -> Result:
     """Return what work returns; recover and do it again where the machine itself held the host up.
 
     The mock's clock is the wall's, so a machine that is busy for 20 ms is a robot that was lost.
+
+    Args:
+        work: Raises DeviceLost where it met the fault.
+        recover: Has the robot leave the fault.
+        stalls: Gets what was said of each.
+        most: Stalls that are put up with.
     """
-    for _ in range(attempts - 1):
+    while len(stalls) < most:
         try:
-            result = work()
-        except DeviceLost:
-            if client.peek().fault != Fault.ROBOT_COMMUNICATION:
+            return work()
+        except DeviceLost as error:
+            if "ROBOT_COMMUNICATION" not in str(error):
                 raise
-        else:
-            if client.peek().fault == Fault.NONE:
-                return result
-        client.recover()
+            stalls.append(str(error))
+            recover()
     return work()
 
 
@@ -207,6 +213,7 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
     host = subprocess.Popen(
         [sys.executable, "-m", "robot_env", "--run", str(run.folder), "--mock"], stderr=log
     )
+    stalls: list[str] = []  # by the machine, beside the three of this test
     try:
         may = {"ask": Grant.RECOVER, "key": run.key}
         with HostClient.connect(run.id, task, deadline=120, **may) as client:
@@ -218,9 +225,11 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
                 for seq in range(25):
                     action = np.clip(task.guide(snapshot, nominal), -1.0, 1.0)
                     snapshot = client.step(task.request(snapshot, action, seq))
+                if client.peek().fault == Fault.ROBOT_COMMUNICATION:
+                    raise DeviceLost("ROBOT_COMMUNICATION on the way")
                 return snapshot, nominal
 
-            snapshot, nominal = past_stalls(client, follow)
+            snapshot, nominal = past_stalls(follow, client.recover, stalls)
             assert np.linalg.norm(snapshot.position - nominal[:3]) < 0.012
             assert task.success(snapshot.truth)
             stall(host)  # the robot misses more than twenty commands
@@ -228,16 +237,24 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
             with pytest.raises(DeviceLost, match="person"):
                 client.reset(4)
             client.recover()
-            assert past_stalls(client, lambda: client.reset(4))[0].mode == Mode.HOLDING
+            again = past_stalls(lambda: client.reset(4), client.recover, stalls)
+            assert again[0].mode == Mode.HOLDING
             stall(host)
         command = [sys.executable, "-m", "robot_env", "--run", str(run.folder), "--recover"]
-        subprocess.run(command, check=True, timeout=60, capture_output=True)
-        with HostClient.connect(run.id, task, deadline=30, **may) as client:
-            assert client.peek().mode == Mode.IDLE
-            assert past_stalls(client, lambda: client.reset(5))[0].mode == Mode.HOLDING
-            threading.Timer(0.3, stall, [host]).start()
-            with pytest.raises(DeviceLost, match="ROBOT_COMMUNICATION"):
-                client.reset(6)
+
+        def recover() -> None:
+            subprocess.run(command, check=True, timeout=60, capture_output=True)
+
+        def resume() -> None:
+            with HostClient.connect(run.id, task, deadline=30) as client:
+                assert client.peek().mode == Mode.IDLE
+                assert client.reset(5)[0].mode == Mode.HOLDING
+                threading.Timer(0.3, stall, [host]).start()
+                with pytest.raises(DeviceLost, match="ROBOT_COMMUNICATION"):
+                    client.reset(6)
+
+        recover()
+        past_stalls(resume, recover, stalls)
     finally:
         host.terminate()
         code = host.wait(timeout=30)
@@ -247,7 +264,7 @@ def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
     assert code == 0, said
     recordings = sorted((run.folder / "recordings").glob("*.mcap"))
     assert {file.name[7:] for file in recordings} == {"robot-communication.mcap"}
-    assert len(recordings) >= 3
+    assert len(recordings) == 3 + len(stalls)
     events = [event.what for event in Recording(recordings[-1]).events]
     begun = next(n for n, what in enumerate(events) if what.endswith("begins, seed 5"))
     assert "fault ROBOT_COMMUNICATION" in events[begun:]
