@@ -3,12 +3,17 @@
 Each topic holds one value, the latest; an actor that is late or slow skips what it missed, and one
 that joins is sent the current value at once. A message is one frame, because only single frames can
 be conflated, and the option is set before the socket connects, because later it has no effect.
+
+Where an actor's queue is full, ZeroMQ drops what is newest. So a value that met a full queue is
+sent again, at growing intervals, until whoever still has no room is cut off and joins anew.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +31,8 @@ _COPY_BYTES = 4 << 20  # [B], below it a copy is cheaper than pyzmq's thread for
 _MAX_SUBSCRIPTION = 4096  # [B], all that an actor sends here is a topic's name
 _GONE_S = 30.0  # [s], a longer silence is no long message: 20 MB take that at 5 Mbit/s
 _QUEUE = 2  # [messages], per actor and topic that may wait in the learner
+_AGAIN_S = 0.1  # [s], until a value that met a full queue is sent again; then twice as long, ...
+_OWED_S = 2 * _GONE_S  # [s], for so long
 
 
 class _Value(NamedTuple):
@@ -33,6 +40,17 @@ class _Value(NamedTuple):
 
     meta: dict[str, Any]
     arrays: Arrays
+
+
+class _Debt(NamedTuple):
+    """A topic of which somebody may lack the latest value."""
+
+    since: float  # [s], when a queue was last seen full; monotonic
+    due: float  # [s], when to send it again
+
+    def after(self, now: float) -> _Debt:
+        """Return what is owed once the value was sent again."""
+        return self._replace(due=now + max(_AGAIN_S, now - self.since))
 
 
 class Broadcaster:
@@ -113,9 +131,10 @@ class Broadcaster:
         poller.register(self._sock, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
         latest: dict[str, bytearray] = {}
+        owed: dict[str, _Debt] = {}
         while not self._stop.is_set():
             joined = set()
-            for ready, _ in poller.poll(self._wait_ms):
+            for ready, _ in poller.poll(self._patience(owed)):
                 if ready == self._sock:
                     joined |= self._subscriptions()
                 else:
@@ -131,12 +150,40 @@ class Broadcaster:
                     self._refusal = error
                     continue
                 latest[topic] = seal(frame, len(_prefix(topic)))
-            for topic in joined | set(fresh):
-                if topic in latest:
-                    # The frame is never written again, so that it can be sent without a copy.
-                    self._sock.send(latest[topic], zmq.NOBLOCK, copy=False)
+            now = time.monotonic()
+            for topic in (joined | set(fresh)) & set(latest):
+                if not self._offer(latest[topic]):
+                    owed[topic] = _Debt(now, now + _AGAIN_S)
+            for topic, debt in [each for each in owed.items() if each[1].due <= now]:
+                # Whether this finds a queue full says nothing: the same value may fill it.
+                self._offer(latest[topic])
+                owed[topic] = debt.after(now)
+            owed = {topic: debt for topic, debt in owed.items() if debt.due < debt.since + _OWED_S}
         self._door.close()
         self._sock.close(linger=0)
+
+    def _patience(self, owed: dict[str, _Debt]) -> int | None:
+        """Return for how long nothing has to be done if nobody calls [ms]; None: for ever."""
+        now = time.monotonic()
+        waits = [max(0, math.ceil(1e3 * (debt.due - now))) for debt in owed.values()]
+        if self._wait_ms is not None:
+            waits.append(self._wait_ms)
+        return min(waits, default=None)
+
+    def _offer(self, frame: bytearray) -> bool:
+        """Send to everybody who has room; return whether nobody was seen to have none.
+
+        A queue that was once found full is not asked again until there is room in it.
+        """
+        # The frame is never written again, so that it can be sent without a copy.
+        self._sock.setsockopt(zmq.XPUB_NODROP, 1)
+        try:
+            self._sock.send(frame, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            self._sock.setsockopt(zmq.XPUB_NODROP, 0)
+            self._sock.send(frame, zmq.NOBLOCK, copy=False)
+            return False
+        return True
 
     def _subscriptions(self) -> set[str]:
         topics = set()
