@@ -49,8 +49,8 @@ class Person(Protocol):
         """The run goes on: so many steps were driven, in so many take-overs and episodes."""
         ...
 
-    def reset(self) -> None:
-        """A new episode begins."""
+    def reset(self, quiet: bool = False) -> None:
+        """A new episode begins; a quiet one shows how the policy does by itself."""
         ...
 
     def read(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray | None:
@@ -86,6 +86,7 @@ def run_episode(
     source: Source,
     sink: Sink,
     person: Person | None = None,
+    quiet: bool = False,
     before_step: Callable[[], bool] = lambda: True,
     after_step: Callable[[dict[str, Any]], None] = lambda info: None,
 ) -> EpisodeResult:
@@ -102,6 +103,7 @@ def run_episode(
         source: Written into the rows.
         sink: Receives the rows, in order.
         person: May take over.
+        quiet: Whether the episode is to show how the driver does by itself; told to the person.
         before_step: Called before each step; False ends the episode there, cut.
         after_step: Called with each step's info.
 
@@ -111,7 +113,7 @@ def run_episode(
     observation, info = env.reset(seed=seed)
     driver.reset()
     if person is not None:
-        person.reset()
+        person.reset(quiet)
     spec = env.task.spec
     reward_sum, human_steps, takeovers, q_sum = 0.0, 0, 0, 0.0
     human_before = False

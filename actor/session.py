@@ -193,6 +193,7 @@ class Session:
                 self._send_counted,
                 episode,
                 person=self.person,
+                quiet=quiet,
                 before_step=self._before_training_step,
             )
             if result is not None and result.complete:
@@ -240,6 +241,7 @@ class Session:
         sink: Callable[[Transition], None],
         episode: int,
         person: Person | None = None,
+        quiet: bool = False,
         before_step: Callable[[], bool] | None = None,
     ) -> EpisodeResult | None:
         """Return the episode's result, or None where the host was lost and is back."""
@@ -252,6 +254,7 @@ class Session:
                 source=source,
                 sink=sink,
                 person=person,
+                quiet=quiet,
                 before_step=before_step or self._before_any_step,
                 after_step=self._after_step,
             )

@@ -35,7 +35,7 @@ from learner.config import LearnerConfig
 from learner.phases import collect_steps, phase
 
 WINDOW = 10  # [episodes], newest, that a retreat is judged by; a proof needs so many
-PROOF_WINDOW = 20  # [episodes], newest, that a proof is judged by
+PROOF_WINDOW = 20  # [episodes], newest, that a proof is judged by; of quiet ones alone WINDOW
 QUANTILES = (np.arange(256) + 0.5) / 256
 
 
@@ -113,15 +113,19 @@ def ahead(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float
     return float(betainc(base_wins + 0.5, base_episodes - base_wins + 0.5, rates).mean())
 
 
-def wins_of(record: Record, newest: int | None = None, alone: bool = True) -> tuple[int, int]:
+def wins_of(
+    record: Record, newest: int | None = None, alone: bool = True, every: int = 1
+) -> tuple[int, int]:
     """Return how many episodes of a record succeeded by themselves, and of how many.
 
     Args:
         record: Of the base or of edits.
         newest: Count so many at most; None for all.
         alone: Leave out those that were helped; else each is one that didn't succeed by itself.
+        every: Count every so many-th alone, by its number.
     """
-    counted = [e for e in record.values() if not (e.aborted or (alone and e.helped))]
+    asked = [e for e in record.values() if e.number % every == 0]
+    counted = [e for e in asked if not (e.aborted or (alone and e.helped))]
     counted = counted[-newest:] if newest else counted
     return sum(e.success and not e.helped for e in counted), len(counted)
 
@@ -132,7 +136,9 @@ class Trust:
     An episode is judged when its actor begins the next, so that a label which a person gives at its
     end is in time. Where help was given, nobody can say how it would have gone: no retreat follows
     from it. For a proof it counts as a failure, of the base as of edits: leaving it out would leave
-    those that went well without help.
+    those that went well without help. And once somebody helped at all, only quiet episodes prove
+    anything, which a person is asked to leave alone: elsewhere a success says as much of the
+    person's patience.
     """
 
     def __init__(self, config: LearnerConfig) -> None:
@@ -143,6 +149,7 @@ class Trust:
         self._base: Record = {}
         self._edits: Record = {}  # since the ramp began
         self._open: dict[int, Episode] = {}  # by actor
+        self._helped = False  # whether a person ever drove a step
         self._verdicts: dict[tuple[int, int], Verdict] = {}
 
     @property
@@ -150,8 +157,10 @@ class Trust:
         """Whether edits have shown that they do better than the base."""
         if not self._config.proof:
             return True
-        wins, episodes = wins_of(self._edits, PROOF_WINDOW, alone=False)
-        base = wins_of(self._base, alone=False)
+        exams = self._helped and self._config.quiet_every > 0
+        every, newest = (self._config.quiet_every, WINDOW) if exams else (1, PROOF_WINDOW)
+        wins, episodes = wins_of(self._edits, newest, alone=False, every=every)
+        base = wins_of(self._base, alone=False, every=every)
         burden = 1.0 - min(1.0, self._env_steps / self._config.total_steps) / 2
         return episodes >= WINDOW and ahead(wins, episodes, *base) >= burden
 
@@ -164,6 +173,7 @@ class Trust:
             if episode is not None and episode.over:
                 self._judge(actor, episode)
             episode = Episode(row.episode, self._env_steps)
+        self._helped |= row.intervened
         edited = not np.array_equal(row.policy_action, row.base_action)
         self._open[actor] = episode._replace(
             helped=episode.helped or row.intervened,

@@ -64,7 +64,7 @@ class Hand:
     def resume(self, steps: int, takeovers: int, episodes: int) -> None:
         pass
 
-    def reset(self) -> None:
+    def reset(self, quiet: bool = False) -> None:
         self.t, self.pedal = 0, False
 
     def read(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray | None:

@@ -238,7 +238,7 @@ class Helper:
     def resume(self, steps: int, takeovers: int, episodes: int) -> None:
         pass
 
-    def reset(self) -> None:
+    def reset(self, quiet: bool = False) -> None:
         self.t = -1
 
     def read(self, observation: dict[str, Any], info: dict[str, Any]) -> np.ndarray | None:

@@ -23,11 +23,13 @@ def env():
     env.close()
 
 
-def drive(env: RobotEnv, operator: ScriptedOperator, policy, start: int) -> tuple[bool, list[bool]]:
+def drive(
+    env: RobotEnv, operator: ScriptedOperator, policy, start: int, quiet: bool = False
+) -> tuple[bool, list[bool]]:
     """Run an episode; return success and who drove each step (True: the operator)."""
     observation, info = env.reset(options={"start": start})
     policy.reset()
-    operator.reset()
+    operator.reset(quiet)
     driven, done = [], False
     while not done:
         action = operator.read(observation, info)
@@ -46,6 +48,15 @@ def test_hands_stay_off_an_expert(env):
         success, driven = drive(env, operator, expert, start)
         assert success
         assert not any(driven)
+
+
+def test_hands_stay_off_quiet_episodes_unless_asked(env):
+    push = env.task.trivial["push"](np.random.default_rng(0))
+    for asked in (True, False):
+        operator = ScriptedOperator(env.task, OperatorConfig(hands_off_quiet=asked), seed=0)
+        for quiet in (True, False):
+            driven = [drive(env, operator, push, start, quiet)[1] for start in range(5)]
+            assert any(map(any, driven)) == (not (asked and quiet))
 
 
 def test_help_makes_a_poor_policy_succeed_more_often(env):

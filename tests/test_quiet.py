@@ -60,6 +60,20 @@ def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_
     assert [by_base[n] for n in later] == [n // 3 % 2 == 0 for n in later]
 
 
+def test_the_scripted_operator_leaves_quiet_episodes_alone(tmp_path: Path):
+    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--run.steps", "300", "--learner.utd", "0.1"]
+    words += ["--operator.enabled", "--operator.stall-steps", "2", "--operator.reaction-steps", "0"]
+    run, config = new("reach", words, tmp_path / "run", "train")
+    with offline_session(run, config) as (session, _):
+        session.record(config.run.demos)
+        session.wait_for_weights()
+        session.train(300)
+    rows = [row for row in read_metrics(run.metrics) if row["kind"] == "episode"]
+    trained = [row for row in rows if row["phase"] != "record"]
+    assert sum(row["human_steps"] for row in trained if row["quiet"]) == 0
+    assert sum(row["human_steps"] for row in trained if not row["quiet"]) > 0
+
+
 def test_a_negative_count_is_refused():
     with pytest.raises(ConfigError, match="quiet_every must be 0 or more, got -1"):
         LearnerConfig(quiet_every=-1)

@@ -193,6 +193,23 @@ def test_help_counts_as_failure_of_whoever_needed_it():
     assert helpless.proven  # 3 of 10 against none of 20
 
 
+def test_where_somebody_helps_only_quiet_episodes_prove_anything():
+    config = replace(PROOF, quiet_every=3)
+    for patient in (True, False):
+        trust = after_base(0, config)
+        for number in range(20, 62):  # whoever is helped elsewhere succeeds alone in exams
+            exam = number % 3 == 0
+            feed(trust, [exam == patient], first=number, helped=not exam)
+        assert trust.proven == patient
+    trust = after_base(0, config)
+    feed(trust, [False] * 30, first=20, helped=True)
+    assert not trust.proven  # help in an exam is a failure
+    feed(trust, [True] * 30, first=50)
+    assert trust.proven
+    feed(trust, [False] * 60, first=80, by_base=True)
+    assert trust.proven
+
+
 def test_a_late_label_counts_and_an_aborted_episode_does_not():
     trust = after_base(10, PROOF)
     feed(trust, [False] * 10, first=20)

@@ -30,6 +30,7 @@ class OperatorConfig:
     noise: float = 0.3  # [-], of its hand; 1 is a demonstration's
     budget_steps: int = 2000  # [steps], of driving in the whole run
     episode_interventions: int = 3  # take-overs per episode
+    hands_off_quiet: bool = True  # only watch quiet episodes ([learner] quiet_every)
 
     def __post_init__(self) -> None:
         check(self.stall_steps > 0, "stall_steps", self.stall_steps, "positive")
@@ -71,9 +72,14 @@ class ScriptedOperator:
         """Steps that it may still drive in this run [steps]."""
         return max(0, self._config.budget_steps - self.steps)
 
-    def reset(self) -> None:
-        """Begin to watch a new episode."""
+    def reset(self, quiet: bool = False) -> None:
+        """Begin to watch a new episode.
+
+        Args:
+            quiet: Whether it is to show how the policy does by itself.
+        """
         self._episode += 1
+        self._only_watches = quiet and self._config.hands_off_quiet
         rng = np.random.default_rng([self._seed, self._episode])
         self._expert = self._task.expert(rng, self._config.noise)
         self._best = np.inf  # [m], least way left that was seen
@@ -133,4 +139,5 @@ class ScriptedOperator:
         return helped or self._held >= longest or self.budget_left == 0
 
     def _may(self) -> bool:
-        return self.budget_left > 0 and self._taken < self._config.episode_interventions
+        patient = self._taken < self._config.episode_interventions
+        return patient and self.budget_left > 0 and not self._only_watches
