@@ -195,12 +195,12 @@ def test_help_counts_as_failure_of_whoever_needed_it():
 
 def test_where_somebody_helps_only_quiet_episodes_prove_anything():
     config = replace(PROOF, quiet_every=3)
-    for patient in (True, False):
-        trust = after_base(0, config)
-        for number in range(20, 62):  # whoever is helped elsewhere succeeds alone in exams
+    for skilled in (True, False):
+        trust = after_base(10, config)  # 4 of 7 quiet ones
+        for number in range(20, 62):
             exam = number % 3 == 0
-            feed(trust, [exam == patient], first=number, helped=not exam)
-        assert trust.proven == patient
+            feed(trust, [exam == skilled], first=number, helped=not exam)
+        assert trust.proven == skilled
     trust = after_base(0, config)
     feed(trust, [False] * 30, first=20, helped=True)
     assert not trust.proven  # help in an exam is a failure
