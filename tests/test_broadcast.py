@@ -129,14 +129,20 @@ def test_given_weights_are_checked_in_the_background_and_the_next_call_says_so(
         assert until(lambda: subscriber.latest("policy"))[0] == {"version": 3}
 
 
+def narrow(raw: Callable[[int], zmq.Socket], endpoint: str) -> zmq.Socket:
+    """Return a subscriber to policies with room for one message."""
+    sock = raw(zmq.SUB)
+    sock.rcvhwm = 1
+    sock.subscribe(b"policy\0")
+    sock.connect(endpoint)
+    return sock
+
+
 def test_publish_does_not_wait_for_a_stopped_actor(
     endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:
     with Broadcaster(endpoint) as broadcaster:
-        stuck = raw(zmq.SUB)
-        stuck.rcvhwm = 1
-        stuck.subscribe(b"policy\0")
-        stuck.connect(endpoint)
+        stuck = narrow(raw, endpoint)
         weights = {"w": np.zeros(1 << 18)}  # 2 MB
         broadcaster.publish("policy", {}, weights)
         assert stuck.poll(5000)
@@ -153,10 +159,7 @@ def test_the_newest_weights_reach_an_actor_that_had_no_room_for_them(
 ) -> None:
     """ZeroMQ drops what is newest where a queue is full, and nothing may follow it."""
     with Broadcaster(endpoint) as broadcaster:
-        slow = raw(zmq.SUB)
-        slow.rcvhwm = 1
-        slow.subscribe(b"policy\0")
-        slow.connect(endpoint)
+        slow = narrow(raw, endpoint)
         weights = np.zeros(1 << 18)  # 2 MB
         broadcaster.publish("policy", {"version": 0}, {"w": weights})
         assert slow.poll(5000)

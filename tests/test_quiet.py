@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,24 +12,36 @@ import pytest
 from actor.commands.folder import new
 from actor.offline import offline_session
 from handrail.errors import ConfigError
-from handrail.runs import read_metrics
+from handrail.runs import Run, read_metrics
 from handrail.transition import Source
 from learner.config import LearnerConfig
 from learner.store import Store
+from learner.trainer import Trainer
 
 SMALL = ["--learner.ensemble", "2", "--learner.batch", "16", "--learner.hidden", "16", "16"]
 OPTIONS = ["--learner.preset", "residual_hil", "--learner.collect", "1.0", "--base.max-steps", "40"]
 
 
-def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
-    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--run.steps", "150", "--learner.utd", "0.1"]
-    run, config = new("reach", words, tmp_path / "run", "train")
+def trained(words: list[str], steps: int, folder: Path) -> tuple[Run, Trainer]:
+    """Return a run of so many training steps and its learner."""
+    run, config = new("reach", [*words, "--run.steps", str(steps)], folder, "train")
     with offline_session(run, config) as (session, trainer):
         session.record(config.run.demos)
         session.wait_for_weights()
-        session.train(150)
-    rows = [row for row in read_metrics(run.metrics) if row["kind"] == "episode"]
-    flags = {row["episode"]: row["quiet"] for row in rows if row["phase"] != "record"}
+        session.train(steps)
+    return run, trainer
+
+
+def episodes_of(run: Run) -> list[dict[str, Any]]:
+    """Return the lines of its training episodes."""
+    rows = read_metrics(run.metrics)
+    return [row for row in rows if row["kind"] == "episode" and row["phase"] != "record"]
+
+
+def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
+    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1"]
+    run, trainer = trained(words, 150, tmp_path / "run")
+    flags = {row["episode"]: row["quiet"] for row in episodes_of(run)}
     assert flags == {number: number % 3 == 0 for number in flags}
     assert len(set(flags.values())) == 2
     store = Store(run.store, trainer.spec, readonly=True)
@@ -41,12 +54,8 @@ def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
 
 def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_path: Path):
     words = [*OPTIONS[:2], *SMALL, "--learner.collect", "0.1", "--learner.warmup", "0.0"]
-    words += ["--base.max-steps", "40", "--run.demos", "4", "--run.steps", "300"]
-    run, config = new("reach", words, tmp_path / "run", "train")
-    with offline_session(run, config) as (session, trainer):
-        session.record(config.run.demos)
-        session.wait_for_weights()
-        session.train(300)
+    words += ["--base.max-steps", "40", "--run.demos", "4"]
+    run, trainer = trained(words, 300, tmp_path / "run")
     assert not trainer.trust.proven
     store = Store(run.store, trainer.spec, readonly=True)
     online = [row for _, row in store.rows() if row.source == Source.ONLINE and not row.end]
@@ -61,17 +70,12 @@ def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_
 
 
 def test_the_scripted_operator_leaves_quiet_episodes_alone(tmp_path: Path):
-    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--run.steps", "300", "--learner.utd", "0.1"]
-    words += ["--operator.enabled", "--operator.stall-steps", "2", "--operator.reaction-steps", "0"]
-    run, config = new("reach", words, tmp_path / "run", "train")
-    with offline_session(run, config) as (session, _):
-        session.record(config.run.demos)
-        session.wait_for_weights()
-        session.train(300)
-    rows = [row for row in read_metrics(run.metrics) if row["kind"] == "episode"]
-    trained = [row for row in rows if row["phase"] != "record"]
-    assert sum(row["human_steps"] for row in trained if row["quiet"]) == 0
-    assert sum(row["human_steps"] for row in trained if not row["quiet"]) > 0
+    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1", "--operator.enabled"]
+    words += ["--operator.stall-steps", "2", "--operator.reaction-steps", "0"]
+    run, _ = trained(words, 300, tmp_path / "run")
+    rows = episodes_of(run)
+    assert sum(row["human_steps"] for row in rows if row["quiet"]) == 0
+    assert sum(row["human_steps"] for row in rows if not row["quiet"]) > 0
 
 
 def test_a_negative_count_is_refused():
