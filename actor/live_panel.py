@@ -231,6 +231,8 @@ def _authority(state: LiveState) -> Text:
         return _value("expert")
     if state.actor.get("authority") == "human":
         return Text(" operator ", "bold black on dark_orange")
+    if state.actor.get("quiet"):
+        return Text("exam: hands off", "bold yellow")
     return _value("policy")
 
 

@@ -122,6 +122,7 @@ class Session:
         self.env_steps = 0
         self.episode = 0
         self.phase = ""
+        self._quiet = False
         self._recent: deque[bool] = deque(maxlen=20)
         self._status_time = 0.0
         self._status_steps = 0
@@ -245,6 +246,7 @@ class Session:
         before_step: Callable[[], bool] | None = None,
     ) -> EpisodeResult | None:
         """Return the episode's result, or None where the host was lost and is back."""
+        self._quiet = quiet
         try:
             return run_episode(
                 self.env,
@@ -301,6 +303,7 @@ class Session:
             steps_per_s=(self._steps_taken - self._status_steps) / elapsed,
             **_arm(info.get("snapshot")),
             authority="human" if info.get("human") else "policy",
+            quiet=self._quiet,
             success_20=sum(self._recent) / len(self._recent) if self._recent else None,
             policy_version=self.policy.version,
             **self.link.status(),

@@ -113,6 +113,17 @@ def test_view_shows_what_was_asked_for(metric_rows):
         assert words in text, words
 
 
+def test_view_asks_for_hands_off_in_an_exam_only(metric_rows):
+    def control(**told):
+        row = {"kind": "actor", "time": 40.0, "env_steps": 600, "phase": "online", **told}
+        text = drawn(fold(folded(metric_rows), row), 80)
+        return next(line for line in text.splitlines() if "control" in line)
+
+    assert "hands off" in control(authority="policy", quiet=True)
+    assert "hands off" not in control(authority="policy", quiet=False)
+    assert "operator" in control(authority="human", quiet=True)
+
+
 def test_view_ends_with_policy_beside_base_and_trivial(metric_rows):
     text = drawn(folded(metric_rows), 100)
     order = [text.index(words) for words in ("45 of 50", "25 of 50", "5 of 50")]

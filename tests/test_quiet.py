@@ -52,6 +52,23 @@ def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
         assert (max(noise) == 0.0) == flags[number], f"episode {number}"
 
 
+def test_rows_of_the_actor_say_whether_its_episode_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("actor.session.STATUS_PERIOD", 0.0)  # a row at every step
+    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1"]
+    run, _ = trained(words, 150, tmp_path / "run")
+    said: set[bool] = set()
+    checked = 0
+    for row in read_metrics(run.metrics):
+        if row["kind"] == "actor" and row["phase"] != "record":
+            said.add(row["quiet"])
+        elif row["kind"] == "episode" and row["phase"] != "record":
+            assert said == {row["quiet"]}, f"episode {row['episode']}"
+            said, checked = set(), checked + 1
+    assert checked >= 4
+
+
 def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_path: Path):
     words = [*OPTIONS[:2], *SMALL, "--learner.collect", "0.1", "--learner.warmup", "0.0"]
     words += ["--base.max-steps", "40", "--run.demos", "4"]
