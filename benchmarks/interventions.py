@@ -27,23 +27,24 @@ TASKS = ("peg_far", "assemble")
 SEEDS = 5
 STEPS = 20_000
 
+THROUGH = ["--learner.handover", "through"]
+TERMINAL = ["--learner.handover", "terminal"]
 COST = ["--learner.takeover-cost", "0.5", "--learner.v-range", "-0.5", "1.0"]
 ONE = ["--learner.takeover-cost", "1.0", "--learner.v-range", "-1.0", "1.0"]
-TERMINAL = ["--learner.handover", "terminal"]
 ANCHOR = ["--learner.bc-anchor", "0.1"]
 IWR = [*ANCHOR, "--learner.intervention-share", "0.5"]
 
 VARIANTS: dict[str, list[str] | None] = {
     "alone": None,  # no operator: what help is worth at all
-    "through": ["--learner.handover", "through"],  # as HIL-SERL does
+    "through": THROUGH,  # as HIL-SERL does
     "cut": ["--learner.handover", "cut"],
     "terminal": TERMINAL,
     "cost": [*TERMINAL, *COST],
-    "rlif": ["--learner.reward", "interventions", *ONE],
-    "rlif_task": ONE,  # its penalty on top of the task's reward
-    "preweight": ["--learner.pre-steps", "10", "--learner.pre-weight", "0.1"],
-    "anchor": ANCHOR,
-    "iwr": IWR,
+    "rlif": [*THROUGH, "--learner.reward", "interventions", *ONE],
+    "rlif_task": [*THROUGH, *ONE],  # its penalty on top of the task's reward
+    "preweight": [*THROUGH, "--learner.pre-steps", "10", "--learner.pre-weight", "0.1"],
+    "anchor": [*THROUGH, *ANCHOR],
+    "iwr": [*THROUGH, *IWR],
     "terminal_iwr": [*TERMINAL, *IWR],
 }
 

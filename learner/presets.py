@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retreat": 0.05,
         "proof": True,
         "quiet_every": 3,
+        "handover": "terminal",
         "value_loss": "cross_entropy",
         "anneal": 0.5,
     },

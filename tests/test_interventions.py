@@ -189,7 +189,7 @@ def test_what_can_not_be_is_refused(changes, message):
 def test_every_variant_of_the_benchmark_is_a_config_that_differs_from_the_default(variant):
     plain = load_config("assemble", ["--operator.enabled"])
     changed = load_config("assemble", ["--operator.enabled", *(VARIANTS[variant] or [])])
-    assert (changed == plain) == (variant in ("alone", "through"))
+    assert (changed == plain) == (variant in ("alone", "terminal"))
 
 
 def test_suite_runs_what_has_no_result_yet_and_the_table_compares_seed_by_seed(tmp_path):
