@@ -263,6 +263,8 @@ class Session:
         except DeviceLost as error:
             self._recover(error)
             return None
+        finally:
+            self._quiet = False
 
     def _recover(self, error: DeviceLost) -> None:
         log.warning("%s; the episode is cut", error)

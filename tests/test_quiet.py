@@ -69,6 +69,23 @@ def test_rows_of_the_actor_say_whether_its_episode_is_quiet(
     assert checked >= 4
 
 
+def test_an_evaluation_after_a_quiet_episode_is_no_exam(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("actor.session.STATUS_PERIOD", 0.0)
+    words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1"]
+    run, config = new("reach", words, tmp_path / "run", "train")
+    with offline_session(run, config) as (session, _):
+        session.record(config.run.demos)
+        session.wait_for_weights()
+        while (session.episode - 1) % 3 or session.env_steps == 0:
+            session.train(session.env_steps + 1)
+        session.evaluate(1)
+    rows = [row for row in read_metrics(run.metrics) if row["kind"] == "actor"]
+    assert {row["quiet"] for row in rows if row["phase"] == "evaluation"} == {False}
+    assert [row["quiet"] for row in rows if row["phase"] == "collect"][-1]
+
+
 def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_path: Path):
     words = [*OPTIONS[:2], *SMALL, "--learner.collect", "0.1", "--learner.warmup", "0.0"]
     words += ["--base.max-steps", "40", "--run.demos", "4"]
