@@ -2,9 +2,9 @@
 
 `PYTHONPATH=tests python benchmarks/precision.py --seeds 5`: a residual learns to correct a base
 that is always off (`tests/point_reach.py`, 2000 steps, 100 evaluation episodes each). float32
-came to .92 to .99, mean .964, bfloat16 to .88 to .97, mean .928. The difference by seed is -.036,
-deviation .061: five seeds don't tell a loss from none. On a CPU with AMX next to
-nothing was gained by it (`python benchmarks/update.py --precision float32 bfloat16`).
+came to .85 to .95, mean .92, bfloat16 to .68 to .95, mean .85: worse in four seeds of five and even
+in one. On a CPU with AMX next to nothing was gained by it
+(`python benchmarks/update.py --precision float32 bfloat16`).
 """
 
 from __future__ import annotations
