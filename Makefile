@@ -33,7 +33,7 @@ test-franka: $(FRANKA_STAMP) $(SERVER_STAMP)  ## Run the real Franka client agai
 	timeout --kill-after=10 1800 $(BIN)/python -m pytest -m franka tests/test_backends.py tests/test_reach_on_franka.py $(ARGS)
 
 test-bench: install-bench  ## Run the tests of Meta-World.
-	.venv-bench/bin/python -m pytest -m bench $(ARGS)
+	.venv-bench/bin/python -m pytest -m bench tests/test_metaworld.py $(ARGS)
 
 install-bench: $(BENCH_STAMP)  ## Make .venv-bench, for benchmarks/learn.py --suite metaworld.
 
