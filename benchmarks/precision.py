@@ -1,10 +1,9 @@
 """What bfloat16 products do to learning: one small task, both precisions, several seeds.
 
 `PYTHONPATH=tests python benchmarks/precision.py --seeds 5`: a residual learns to correct a base
-that is always off (`tests/point_reach.py`, 2000 steps, 100 evaluation episodes each). float32
-came to .85 to .95, mean .92, bfloat16 to .68 to .95, mean .85: worse in four seeds of five and even
-in one. On a CPU with AMX next to nothing was gained by it
-(`python benchmarks/update.py --precision float32 bfloat16`).
+that is always off (`tests/point_reach.py`, 2000 steps, 100 evaluation episodes each). What came of
+it is in docs/learner.md; `python benchmarks/update.py --precision float32 bfloat16` says what is
+gained.
 """
 
 from __future__ import annotations
