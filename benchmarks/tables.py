@@ -30,7 +30,7 @@ HEAD = """\
 # Benchmarks
 
 Each cell is one run of `benchmarks/learn.py` on one core: demonstrations, training, evaluation, all
-inline and bit-reproducible for its seed. Methods of one seed share their demonstrations, networks,
+inline. Methods of one seed share their demonstrations, networks,
 batch size and ratio of updates to steps. No seed is dropped. The tables are made by
 `python benchmarks/tables.py` from `benchmarks/results/learn.jsonl`, where each line names the
 commit that it was run at; `python benchmarks/learn.py --suite sim` runs what is missing.
