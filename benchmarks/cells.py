@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+MORTAL = ("setpriv", "--pdeathsig", "KILL")  # a cell ends with its suite, whatever ends that
 
 
 def run_commands(commands: list[list[str]], jobs: int) -> int:
@@ -35,7 +36,7 @@ def run_commands(commands: list[list[str]], jobs: int) -> int:
     while waiting or running:
         while waiting and free:
             command, core = waiting.pop(0), free.pop(0)
-            pinned = ["taskset", "-c", str(core), sys.executable, *command]
+            pinned = [*MORTAL, "taskset", "-c", str(core), sys.executable, *command]
             name = " ".join(command[1:])
             started = subprocess.Popen(pinned, env=environment, stdout=subprocess.DEVNULL)
             running.append((started, name, core))

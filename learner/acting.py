@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -54,7 +55,7 @@ class Policy:
         self._operator = make_operator(learner, spec)
         self._act = jax.jit(partial(_act, self._operator))
         self._seed = np.uint32(seed)
-        self.count = 0  # [steps] acted, which the noise is derived from; set it to resume
+        self._t = 0  # [steps] of the episode so far
         self._loaded: _Loaded | None = None
         self._base_version = -1
         self._templates: dict[bool, PolicyWeights] = {}  # with and without a base
@@ -113,6 +114,7 @@ class Policy:
     def reset(self) -> None:
         """Begin an episode."""
         self._queue.reset()
+        self._t = 0
 
     def flush(self) -> None:
         """Drop the base's planned actions: somebody else had the arm."""
@@ -121,12 +123,17 @@ class Policy:
     def act(self, state: np.ndarray, mode: Mode = "eval", env_step: int | None = None) -> ActOut:
         """Return the action at a state.
 
+        What is random comes from the seed and the env step, so that neither an evaluation in
+        between nor a restart changes it; where no env step is told, from the seed, the state and
+        the step of the episode.
+
         Args:
             state: (S,) float32, in its own units.
             mode: "explore" as the phase has it, with noise; "quiet" without noise, by the averaged
                 actor; "eval" the same, but by the base until the weights say that edits are proven;
                 "base" the base alone.
-            env_step: Env steps so far, for phase and ramp; the learner's count if None.
+            env_step: Env steps so far, for phase, ramp and noise; None for the learner's count at
+                the weights' publication, which is the same for many steps.
 
         Raises:
             Error: No weights were loaded, or the base was asked for and there is none.
@@ -139,7 +146,8 @@ class Policy:
         context = self._queue.next(state)
         about = loaded.about
         steps = about.env_steps if env_step is None else env_step
-        self.count += 1
+        number = zlib.crc32(state.tobytes(), self._t) if env_step is None else env_step
+        self._t += 1
         self._phase = phase = phases.phase(self.config, steps, about.updates)
         ramp = trust.begun(self.config) if about.ramp is None else Ramp(*about.ramp)
         gain = trust.gain(self.config, ramp, steps, about.updates)
@@ -148,7 +156,7 @@ class Policy:
         at_random = phase != "online" and self.config.collect_with == "random" and explore
         by_proof = mode == "eval" and loaded.has_base and not about.proven
         if mode == "base" or by_base or by_proof or at_random:
-            return self._roll_out(context, mode)
+            return self._roll_out(context, mode, number)
         action, edit, q = self._act(
             loaded.weights.actor if explore else loaded.weights.ema_actor,
             loaded.weights.critic,
@@ -160,14 +168,14 @@ class Policy:
                     np.asarray([context.position, context.valid, gain, explore], np.float32),
                 ]
             ),
-            np.asarray([self._seed, self.count], np.uint32),
+            np.asarray([self._seed, number], np.uint32),
         )
         return ActOut(np.asarray(action), *context, np.asarray(edit), float(q))
 
-    def _roll_out(self, context: StepContext, mode: Mode) -> ActOut:
+    def _roll_out(self, context: StepContext, mode: Mode, number: int) -> ActOut:
         action = context.action.copy()
         if mode == "explore":
-            rng = np.random.default_rng((int(self._seed), 6, self.count))
+            rng = np.random.default_rng((int(self._seed), 8, number))
             if self.config.collect_with == "random":
                 action = rng.uniform(-1.0, 1.0, self.spec.action)
             elif context.valid:

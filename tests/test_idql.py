@@ -97,9 +97,9 @@ def test_a_run_of_idql_trains_critics_only_and_acts_by_them():
     policy.load(*trainer.packet())
     state = np.asarray([3, 2, 1], np.float32)
     chosen = []
-    for _ in range(20):
+    for step in range(100, 120):
         policy.reset()
-        chosen.append(policy.act(state, "eval", 100))
+        chosen.append(policy.act(state, "eval", step))
     moved = [out for out in chosen if not np.array_equal(out.action, out.base_action)]
     assert moved, "no sample was ever preferred"
     assert len({out.action.tobytes() for out in chosen}) > 10  # each step draws its own samples
