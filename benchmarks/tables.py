@@ -30,10 +30,12 @@ HEAD = """\
 # Benchmarks
 
 Each cell is one run of `benchmarks/learn.py` on one core: demonstrations, training, evaluation, all
-inline. Methods of one seed share their demonstrations, networks,
+inline, the same to the bit for its seed. Methods of one seed share their demonstrations, networks,
 batch size and ratio of updates to steps. No seed is dropped. The tables are made by
 `python benchmarks/tables.py` from `benchmarks/results/learn.jsonl`, where each line names the
-commit that it was run at; `python benchmarks/learn.py --suite sim` runs what is missing.
+commit that it was run at; `python benchmarks/learn.py --suite sim` runs what is missing, and
+`python benchmarks/again.py --task peg_far --preset rlpd --seed 4` runs a cell that isn't missing
+again, at its commit, and says what came out differently.
 
 **success**: share of 100 (10,000 steps: 50) autonomous evaluation episodes at the end, last
 averaged weights, mean over seeds, and the range over seeds. **IQM**: interquartile mean over seeds.

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+from again import differences, found
 from cells import append
 from learn import Cell, sibling
 from seeds import chance_ahead, interquartile_mean, interval, least_lead
@@ -93,3 +94,22 @@ def test_a_cell_takes_over_what_its_sibling_of_task_seed_and_commit_has_measured
     assert sibling(cell, results, "new", []) is None
     append(results, {**row, "commit": "abc+"})
     assert sibling(cell, results, "abc+", []) is None  # nobody knows what was changed
+
+
+def test_a_cell_that_is_run_again_finds_the_lines_that_it_found_the_first_time():
+    def line(preset: str, time: str, **values) -> dict:
+        row = {"task": "peg", "preset": preset, "seed": 1, "commit": "abc", "wall_s": 300.0}
+        return {**row, "time": f"2026-01-01T{time}", **values}
+
+    own = line("resfit", "10:10:00")
+    before = line("rlpd", "10:04:59")
+    meanwhile = line("ibrl", "10:05:01")
+    elsewhere = [line("expo", "10:00:00", **other) for other in ({"seed": 2}, {"commit": "abd"})]
+    assert found(own, [*elsewhere, before, own, meanwhile]) == [before]
+
+
+def test_a_cell_that_is_run_again_may_differ_in_its_times_only():
+    there = {"success": 0.5, "wall_s": 10.0, "time": "a", "failures": 3}
+    assert differences(there, {**there, "wall_s": 20.0, "time": "b"}) == {}
+    assert differences(there, {**there, "failures": 4}) == {"failures": [3, 4]}
+    assert differences(there, {"success": 0.5}) == {"failures": [3, None]}
