@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import ROOT, append, read
-from learn import RESULTS, Cell, command
+from learn import RESULTS, Cell, cell_of, command
 
 TIMES = ("time", "wall_s")  # [-], what no second run has in common with the first
 
@@ -46,11 +46,6 @@ def main() -> int:
     differ = differences(there, here)
     print(json.dumps({"same": not differ, "commit": there["commit"], "differ": differ}))
     return 1 if differ else 0
-
-
-def cell_of(row: dict[str, Any]) -> Cell:
-    """Return the cell that a line is of."""
-    return Cell(**{key: row[key] for key in Cell.__annotations__})
 
 
 def found(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -99,12 +99,17 @@ def main() -> int:
 
 def run_suite(cells: list[Cell], jobs: int, results: Path) -> int:
     """Run the cells that have no result yet, `jobs` at a time; return the exit code."""
-    done = {Cell(**{key: row[key] for key in Cell.__annotations__}) for row in read(results)}
+    done = {cell_of(row) for row in read(results)}
     missing = [cell for cell in cells if cell not in done]
     failed = run_commands([command(cell, results) for cell in missing], jobs)
     rows = len(list(read(results)))
     print(json.dumps({"cells": len(cells), "results": rows, "failed": failed}))
     return 1 if failed else 0
+
+
+def cell_of(row: dict[str, Any]) -> Cell:
+    """Return the cell that a line is of."""
+    return Cell(**{key: row[key] for key in Cell.__annotations__})
 
 
 def command(cell: Cell, results: Path) -> list[str]:
