@@ -18,11 +18,12 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 _ROOT = Path(__file__).resolve().parent.parent
 CRITIC = "handrail/critic.py"  # its offsets are compiled into the chain
+COMPILED = ("controllers", CRITIC, "robot_env/recorder", "robot_env/robots")  # all compiled code
 
 
 def chain_digest() -> str:
     """Return 16 hex digits of the control chain's source: what a recording was made by."""
-    return _digest("controllers/*.py", CRITIC).hexdigest()[:16]
+    return _digest("controllers", CRITIC).hexdigest()[:16]
 
 
 def cache_folder() -> Path:
@@ -32,16 +33,26 @@ def cache_folder() -> Path:
     """
     given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("HANDRAIL_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    text = _digest("controllers/*.py", CRITIC, "robot_env/recorder/*.py", "robot_env/robots/*.py")
+    text = _digest(*COMPILED)
     text.update(numba.__version__.encode())
     return Path(given or Path(home) / "handrail" / "numba") / f"control-{text.hexdigest()[:12]}"
 
 
-def _digest(*patterns: str) -> Any:
+def compiled_sources(*places: str) -> list[Path]:
+    """Return the source files at or below these places, sorted by path.
+
+    Args:
+        places: Files and folders, relative to the folder that holds `controllers/`.
+    """
+    found = ((_ROOT / place).rglob("*.py") if (_ROOT / place).is_dir() else [_ROOT / place]
+             for place in places)  # fmt: skip
+    return sorted(path for paths in found for path in paths)
+
+
+def _digest(*places: str) -> Any:
     text = hashlib.sha256()
-    for pattern in patterns:
-        for path in sorted(_ROOT.glob(pattern)):
-            text.update(path.name.encode() + path.read_bytes())
+    for path in compiled_sources(*places):
+        text.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
     return text
 
 

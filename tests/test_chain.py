@@ -1,6 +1,7 @@
 """The tick as a whole: pure, at rest at rest, and the same compiled or not."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -86,16 +87,31 @@ def test_states_are_finite_and_small():
     assert STATE_SIZE < 256
 
 
-def test_compiled_code_of_another_version_is_never_met(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "source", ["controllers/limits.py", "controllers/deeper/limits.py", "robot_env/robots/a/b.py"]
+)
+def test_compiled_code_of_another_version_is_never_met(source: str, tmp_path, monkeypatch):
     """numba itself looks only at the calling file: old limits could run inside a new chain."""
     monkeypatch.setattr(kernel, "_ROOT", tmp_path)
-    (tmp_path / "controllers").mkdir()
-    source = tmp_path / "controllers" / "limits.py"
-    source.write_text("RATE = 0.999\n")
+    for place in kernel.COMPILED:
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / source).write_text("RATE = 0.999\n")
     before = kernel.cache_folder()
     assert kernel.cache_folder() == before
-    source.write_text("RATE = 0.998\n")
+    (tmp_path / source).write_text("RATE = 0.998\n")
     assert kernel.cache_folder() != before
+
+
+def test_every_file_with_compiled_code_is_in_the_digest_of_the_compile_cache():
+    digested = set(kernel.compiled_sources(*kernel.COMPILED))
+    assert len(digested) > 40
+    packages = ("actor", "controllers", "handrail", "learner", "rewards", "robot_env")
+    for path in kernel.compiled_sources(*packages):
+        text = path.read_text(encoding="utf-8")
+        compiles = re.search(r"^\s*@(kernel|(numba\.)?n?jit|cfunc)\b", text, re.MULTILINE)
+        if compiles and "jax" not in text:
+            assert path in digested, f"{path} can be met in a stale cache: see kernel.COMPILED"
 
 
 @pytest.mark.parametrize("mode", [Mode.IDLE, Mode.FAULT])
