@@ -30,10 +30,10 @@ quick: install  ## Tests that take seconds only.
 	$(BIN)/python -m pytest -q -m "not slow and not long and not hardware and not ros and not franka" $(ARGS)
 
 test-franka: $(FRANKA_STAMP) $(SERVER_STAMP)  ## Run the real Franka client against a simulated robot.
-	timeout --kill-after=10 1800 $(BIN)/python -m pytest -m franka tests/test_backends.py tests/test_reach_on_franka.py $(ARGS)
+	timeout --kill-after=10 1800 $(BIN)/python -m pytest -m franka tests/host/arms/test_backends.py tests/host/arms/test_reach_on_franka.py $(ARGS)
 
 test-bench: install-bench  ## Run the tests of Meta-World.
-	.venv-bench/bin/python -m pytest -m bench tests/test_metaworld.py $(ARGS)
+	.venv-bench/bin/python -m pytest -m bench tests/host/tasks/test_metaworld.py $(ARGS)
 
 install-bench: $(BENCH_STAMP)  ## Make .venv-bench, for benchmarks/learn.py --suite metaworld.
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from handrail.errors import Error
-from handrail.process import KEYS, join_supervisor, log_to_stderr, stop_on_signals
+from handrail.process import KEYS_ENV, attach_to_supervisor, log_to_stderr, stop_on_signals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,15 +19,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keys", type=Path, help="folder of this host's keys")
     options = parser.parse_args(argv)
     if options.keys is not None:
-        os.environ[KEYS] = str(options.keys)
-    join_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm
+        os.environ[KEYS_ENV] = str(options.keys)
+    attach_to_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     log = log_to_stderr("actor")
     with stop_on_signals() as stop:
-        from actor.process import run_actor
-        from actor.session import Stopped
+        from actor.loop.run_actor import run_actor
+        from actor.loop.session import Stopped
         from handrail.errors import DeviceLost, LinkTimeout
-        from handrail.runs import open_run
+        from handrail.run_folder import open_run
 
         try:
             run_actor(open_run(options.run), stop.is_set)

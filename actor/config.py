@@ -14,15 +14,15 @@ import tyro
 from controllers.config import ControlConfig
 from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
-from handrail.link import LinkConfig
+from handrail.link.config import LinkConfig
 from learner.config import BaseConfig, LearnerConfig
 from learner.presets import at_ratio, expand
 from learner.risk.config import RiskConfig
+from robot_env.arms.franka.config import FrankaConfig
+from robot_env.arms.sim.mujoco_robot import MujocoConfig
 from robot_env.gym.config import GymConfig, resolve, unit_value
 from robot_env.gym.names import GYM, METAWORLD, prefix_of
-from robot_env.realtime import HostConfig
-from robot_env.robots.franka_config import FrankaConfig
-from robot_env.robots.mujoco import MujocoConfig
+from robot_env.host.config import HostConfig
 from robot_env.tasks import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 

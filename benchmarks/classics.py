@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cells import RESULTS as FOLDER
-from cells import append, read, run_commands, stamped
+from benchmarks.kit.cells import RESULTS as FOLDER
+from benchmarks.kit.cells import append, read, run_commands, stamped
 
 RESULTS = FOLDER / "classics.jsonl"
 EPISODES = 20
@@ -64,20 +64,20 @@ def missing(results: Path) -> list[list[str]]:
 def run_cell(task: str, seed: int, extra: list[str]) -> dict[str, Any]:
     """Train and evaluate one cell; return its row."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from actor.commands.folder import new
-    from actor.evaluate import drivers_of, evaluate
-    from actor.offline import offline_session
+    from actor.cli.run_folders import create_configured_run
+    from actor.loop.evaluate import evaluate, policies_to_evaluate
+    from actor.loop.run_inline import inline_session
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="handrail-classic-") as scratch:
         overrides = ["--run.seed", str(seed), *extra]
-        run, config = new(task, overrides, Path(scratch) / "run", "train")
-        with offline_session(run, config) as (session, trainer):
+        run, config = create_configured_run(task, overrides, Path(scratch) / "run", "train")
+        with inline_session(run, config) as (session, trainer):
             session.wait_for_weights()
             session.train(config.run.steps)
-            session.link.settle(session.policy, session.env_steps)
+            session.link.wait_for_updates(session.policy, session.env_steps)
             trained = time.monotonic() - began
-            drivers = drivers_of(session.task, session.policy, seed)
+            drivers = policies_to_evaluate(session.task, session.policy, seed)
             results = evaluate(session.env, drivers, range(EPISODES), seed)
             steps, updates = session.env_steps, trainer.updates
     returns = {name: [r.reward_sum for r in rs] for name, rs in results.items()}

@@ -1,6 +1,6 @@
 """What a tick of the control chain costs, beside numpy and beside a bare timer.
 
-The whole chain with a risk critic of 2 heads of 2 x 128 x 128 runs on made-up readings of a moving
+The whole chain with a risk critic of 2 heads of 2 x 128 x 128 runs on made-up states of a moving
 arm, interleaved with the same chain as vectorised numpy and with a compiled bare impedance law
 (kinematics, spring, damping). Then a 1 kHz loop with the chain runs in turns with a loop that only
 wakes up. `--soak N` runs N random ticks inside the compiled code and looks at what comes out.
@@ -26,18 +26,26 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from numpy_chain import Memory, Seen, kinematics
-from numpy_chain import tick as numpy_tick
 
+from benchmarks.kit.numpy_chain import Memory, Seen, kinematics
+from benchmarks.kit.numpy_chain import tick as numpy_tick
 from controllers.chain import advance, initial_state
 from controllers.config import ControlConfig
 from controllers.impedance import spring
 from controllers.kernel import kernel
 from controllers.kinematics import READY, TORQUE_MAX, forward
-from controllers.layout import READING_SIZE, M, P, R, S, empty_mailbox, pack_params
+from controllers.packed import (
+    CMD,
+    MEAS,
+    MEASUREMENT_SIZE,
+    PARAM,
+    STATE,
+    empty_command_buffer,
+    pack_params,
+)
 from controllers.robot import Mode
-from handrail.critic import Critic, Layer, pack_critic
-from robot_env.realtime import Metronome, claim_rights
+from handrail.risk_critic.format import Layer, RiskCritic, pack_critic
+from robot_env.host.scheduling import PeriodicTimer, acquire_rt_privileges
 
 CONFIG = ControlConfig(tank_start=50.0, tank_max=100.0)
 PARAMS = pack_params(CONFIG, 10.0)
@@ -46,7 +54,7 @@ HIDDEN = (128, 128)
 PERIOD = 100  # [ticks] of the policy
 
 
-def critic_of(rng: np.random.Generator) -> Critic:
+def critic_of(rng: np.random.Generator) -> RiskCritic:
     """Return a critic of 2 heads with hidden layers `HIDDEN` that never raises an alarm."""
     layers = tuple(
         Layer(
@@ -55,25 +63,28 @@ def critic_of(rng: np.random.Generator) -> Critic:
         )
         for a, b in pairwise([22, *HIDDEN, 1])
     )
-    return Critic(1, np.zeros(22, np.float32), np.ones(22, np.float32), layers, 1.0, 0.9)
+    return RiskCritic(1, np.zeros(22, np.float32), np.ones(22, np.float32), layers, 1.0, 0.9)
 
 
 @kernel
 def bare_law(
-    params: np.ndarray, state: np.ndarray, reading: np.ndarray, torque: np.ndarray
+    params: np.ndarray, state: np.ndarray, measurement: np.ndarray, torque: np.ndarray
 ) -> None:
     """Write the torque of kinematics, spring and damping alone: nothing is checked or limited."""
     jacobian, force = np.empty((6, 7)), np.empty(6)
-    pose = state[S.pose : S.pose + 7]
-    q = reading[R.q : R.q + 7]
-    forward(q, params[P.tool : P.tool + 3], pose, jacobian)
-    target, stiffness = state[S.target : S.target + 7], state[S.stiffness : S.stiffness + 4]
+    pose = state[STATE.pose : STATE.pose + 7]
+    q = measurement[MEAS.q : MEAS.q + 7]
+    forward(q, params[PARAM.tool : PARAM.tool + 3], pose, jacobian)
+    target, stiffness = (
+        state[STATE.target : STATE.target + 7],
+        state[STATE.stiffness : STATE.stiffness + 4],
+    )
     spring(params, stiffness, pose, target, force)
     for c in range(6):
         twist = 0.0
         for i in range(7):
-            twist += jacobian[c, i] * reading[R.dq + i]
-        force[c] -= state[S.damping + 7 * c] * twist
+            twist += jacobian[c, i] * measurement[MEAS.dq + i]
+        force[c] -= state[STATE.damping + 7 * c] * twist
     for i in range(7):
         torque[i] = 0.0
         for c in range(6):
@@ -81,7 +92,7 @@ def bare_law(
 
 
 class Ride:
-    """An arm that sways, as readings for the compiled chain and for numpy."""
+    """An arm that sways, as measurements for the compiled chain and for numpy."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -91,27 +102,34 @@ class Ride:
         position, rotation, _ = kinematics(READY)
         stiffness = np.array([*CONFIG.stiffness, CONFIG.rotational_stiffness])
         self.memory = Memory(position, rotation, stiffness, position, position, tank=50.0)
-        self.state, self.mailbox = initial_state(PARAMS), empty_mailbox()
-        self.reading, self.torque = np.zeros(READING_SIZE), np.zeros(7)
+        self.state, self.command_buffer = initial_state(PARAMS), empty_command_buffer()
+        self.measurement, self.torque = np.zeros(MEASUREMENT_SIZE), np.zeros(7)
         self.held, self.k = np.zeros(7), 0
 
     def move(self) -> Seen:
-        """Move on by a tick; return what numpy sees, `reading` is what the chain sees."""
+        """Move on by a tick; return what numpy sees, `measurement` is what the chain sees."""
         self.k += 1
         q = READY + 0.05 * np.sin(0.005 * self.k) * np.cos(self.phase)
         dq = 0.25 * np.cos(0.005 * self.k) * np.cos(self.phase)
-        reading = self.reading
-        reading[R.q : R.q + 7], reading[R.dq : R.dq + 7] = q, dq
-        reading[R.acted : R.acted + 7] = reading[R.held : R.held + 7] = self.held
-        reading[R.mass : R.mass + 49], reading[R.elapsed] = MASS.ravel(), 1.0
+        measurement = self.measurement
+        measurement[MEAS.q : MEAS.q + 7], measurement[MEAS.dq : MEAS.dq + 7] = q, dq
+        measurement[MEAS.applied_torque : MEAS.applied_torque + 7] = measurement[
+            MEAS.commanded_torque : MEAS.commanded_torque + 7
+        ] = self.held
+        measurement[MEAS.mass_matrix : MEAS.mass_matrix + 49], measurement[MEAS.elapsed] = (
+            MASS.ravel(),
+            1.0,
+        )
         if self.k % PERIOD == 0:
-            self.mailbox[M.seq] = self.k
-            self.mailbox[M.pose : M.pose + 7] = self.state[S.target : S.target + 7]
+            self.command_buffer[CMD.seq] = self.k
+            self.command_buffer[CMD.pose : CMD.pose + 7] = self.state[
+                STATE.target : STATE.target + 7
+            ]
         return Seen(q, dq, self.held, self.held, MASS, np.zeros(6))
 
     def chain(self) -> None:
         """Run the compiled tick."""
-        advance(PARAMS, self.state, self.reading, self.mailbox, self.packed, self.torque)
+        advance(PARAMS, self.state, self.measurement, self.command_buffer, self.packed, self.torque)
 
 
 def measure_ticks(seconds: float) -> dict[str, Any]:
@@ -121,7 +139,7 @@ def measure_ticks(seconds: float) -> dict[str, Any]:
     whole, bare, plain, torque = [], [], [], np.empty(7)
     seen = ride.move()
     ride.chain()
-    bare_law(PARAMS, ride.state, ride.reading, torque)
+    bare_law(PARAMS, ride.state, ride.measurement, torque)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for _ in range(20):
@@ -129,7 +147,7 @@ def measure_ticks(seconds: float) -> dict[str, Any]:
             begun = clock()
             ride.chain()
             middle = clock()
-            bare_law(PARAMS, ride.state, ride.reading, torque)
+            bare_law(PARAMS, ride.state, ride.measurement, torque)
             whole.append(middle - begun)
             bare.append(clock() - middle)
             ride.held = ride.torque.copy()
@@ -138,8 +156,8 @@ def measure_ticks(seconds: float) -> dict[str, Any]:
         numpy_tick(CONFIG, ride.memory, seen, ride.critic, PERIOD)
         plain.append(clock() - begun)
     tick, law, slow = (1e-3 * np.median(x) for x in (whole, bare, plain))
-    assert ride.state[S.mode] != Mode.FAULT, "the chain isn't at work"
-    assert ride.state[S.risk] > 0.0, "the critic isn't at work"
+    assert ride.state[STATE.mode] != Mode.FAULT, "the chain isn't at work"
+    assert ride.state[STATE.risk] > 0.0, "the critic isn't at work"
     return {
         "tick_us_p50": round(float(tick), 2),
         "tick_us_p999": round(1e-3 * float(np.quantile(whole, 0.999)), 2),
@@ -153,7 +171,7 @@ def measure_ticks(seconds: float) -> dict[str, Any]:
 
 def measure_loop(seconds: float) -> dict[str, Any]:
     """Return how many ticks a 1 kHz loop with the chain misses beyond one that only wakes up."""
-    refused = claim_rights(80, -1).refused
+    refused = acquire_rt_privileges(80, -1).refused
     ride = Ride()
     ride.move()
     ride.chain()
@@ -165,16 +183,16 @@ def measure_loop(seconds: float) -> dict[str, Any]:
         # that takes idle memory away, and that was the first tick of each slot
         ride.move()
         ride.chain()
-        metronome = Metronome(1e-3)
+        timer = PeriodicTimer(1e-3)
         for _ in range(1000):
-            due = metronome.due
-            metronome.wait()
+            due = timer.due
+            timer.wait()
             wake[kind].append(time.monotonic_ns() - due)
             if kind == 0:
                 ride.move()
                 ride.chain()
                 ride.held = ride.torque.copy()
-        late[kind].append(metronome.late)
+        late[kind].append(timer.late)
     millions = 1e-6 * 1000 * slots / 2
     return {
         "loop_extra_missed_per_million": round((sum(late[0]) - sum(late[1])) / millions),
@@ -203,46 +221,46 @@ def soak(
         critic: Packed risk critic.
         counts: Out, shape (4,): torque, rate, not finite, ticks in fault.
     """
-    reading = np.zeros(READING_SIZE)
-    mailbox, torque, last = np.zeros(64), np.zeros(7), np.zeros(7)
+    measurement = np.zeros(MEASUREMENT_SIZE)
+    command_buffer, torque, last = np.zeros(64), np.zeros(7), np.zeros(7)
     fresh = _fresh(params)
     state = fresh.copy()
-    q = fresh[S.q : S.q + 7].copy()
+    q = fresh[STATE.q : STATE.q + 7].copy()
     for k in range(ticks):
         if k % 5000 == 0:  # episodes end; the arm begins anew, and so does its torque
             state = fresh.copy()
-            q = fresh[S.q : S.q + 7].copy()
+            q = fresh[STATE.q : STATE.q + 7].copy()
             last[:] = 0.0
         if k % 50 == 0:
-            mailbox[M.seq] = k
-            mailbox[M.source] = rng.integers(0, 3)
+            command_buffer[CMD.seq] = k
+            command_buffer[CMD.authority] = rng.integers(0, 3)
             for i in range(7):
-                mailbox[M.pose + i] = state[S.target + i]
+                command_buffer[CMD.pose + i] = state[STATE.target + i]
             for i in range(3):
-                mailbox[M.pose + i] += rng.uniform(-0.05, 0.05)
+                command_buffer[CMD.pose + i] += rng.uniform(-0.05, 0.05)
             for i in range(4):
-                mailbox[M.stiffness + i] = rng.uniform(0.0, 4000.0)
-            mailbox[M.ratio] = rng.uniform(0.0, 2.0)
+                command_buffer[CMD.stiffness + i] = rng.uniform(0.0, 4000.0)
+            command_buffer[CMD.damping_ratio] = rng.uniform(0.0, 2.0)
             if rng.random() < 0.02:
-                mailbox[M.pose + rng.integers(0, 7)] = np.nan
-            mailbox[M.heartbeat] = 1.0 if rng.random() < 0.02 else 0.0
+                command_buffer[CMD.pose + rng.integers(0, 7)] = np.nan
+            command_buffer[CMD.heartbeat] = 1.0 if rng.random() < 0.02 else 0.0
         for i in range(7):
-            dq = rng.uniform(-0.5, 0.5) - 0.3 * (q[i] - fresh[S.q + i])
+            dq = rng.uniform(-0.5, 0.5) - 0.3 * (q[i] - fresh[STATE.q + i])
             q[i] += 1e-3 * dq
-            reading[R.q + i], reading[R.dq + i] = q[i], dq
-            reading[R.acted + i] = reading[R.held + i] = last[i]
+            measurement[MEAS.q + i], measurement[MEAS.dq + i] = q[i], dq
+            measurement[MEAS.applied_torque + i] = measurement[MEAS.commanded_torque + i] = last[i]
             for j in range(7):
-                reading[R.mass + 7 * i + j] = 1.0 if i == j else 0.0
+                measurement[MEAS.mass_matrix + 7 * i + j] = 1.0 if i == j else 0.0
         for i in range(6):
-            reading[R.wrench + i] = rng.normal(0.0, 4.0)
-        reading[R.elapsed] = 1.0
-        advance(params, state, reading, mailbox, critic, torque)
+            measurement[MEAS.wrench + i] = rng.normal(0.0, 4.0)
+        measurement[MEAS.elapsed] = 1.0
+        advance(params, state, measurement, command_buffer, critic, torque)
         for i in range(7):
             counts[0] += abs(torque[i]) > TORQUE_MAX[i]
-            counts[1] += abs(torque[i] - last[i]) > params[P.torque_rate] + 1e-9
+            counts[1] += abs(torque[i] - last[i]) > params[PARAM.torque_rate] + 1e-9
             counts[2] += not np.isfinite(torque[i])
             last[i] = torque[i]
-        counts[3] += state[S.mode] == 5.0
+        counts[3] += state[STATE.mode] == 5.0
 
 
 @kernel

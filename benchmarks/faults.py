@@ -19,11 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from struck import BLOWS, TRIES, Blow, Disturbed, Struck, first, hosted, new_run, overruns, strike
 
+from benchmarks.kit.fault_injection import (
+    BLOWS,
+    TRIES,
+    Blow,
+    Disturbed,
+    Struck,
+    first,
+    hosted,
+    new_run,
+    overruns,
+    strike,
+)
 from controllers.config import ControlConfig
 from controllers.robot import Fault, Mode
-from handrail.runs import Run
+from handrail.run_folder import Run
 from robot_env.recorder.replay import replay
 
 CONFIG = ControlConfig()
@@ -96,7 +107,7 @@ def judge_decline(found: Struck, hold: int) -> Figures:
     """Judge what follows a hold for want of a heartbeat, in ticks; return when it came."""
     recording = found.recording
     mode, tick, wall = recording["mode"], recording["state.tick"], recording.wall
-    share, rows = recording["share"], np.arange(len(recording))
+    share, rows = recording["stiffness_scale"], np.arange(len(recording))
     stop = first((mode == Mode.SOFT_STOP) & (rows > hold))
     soften = first((share < 1.0) & (rows >= hold))
     assert (mode[hold:stop] == Mode.HOLDING).all()

@@ -19,30 +19,36 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import RESULTS as FOLDER
-from cells import append, commit, read, run_commands, stamped
+from benchmarks.kit.cells import RESULTS as FOLDER
+from benchmarks.kit.cells import append, commit, read, run_commands, stamped
 
 RESULTS = FOLDER / "interventions.jsonl"
 TASKS = ("peg_far", "assemble")
 SEEDS = 5
 STEPS = 20_000
 
-THROUGH = ["--learner.handover", "through"]
-TERMINAL = ["--learner.handover", "terminal"]
+THROUGH = ["--learner.at-takeover", "through"]
+TERMINAL = ["--learner.at-takeover", "terminal"]
 COST = ["--learner.takeover-cost", "0.5", "--learner.v-range", "-0.5", "1.0"]
 ONE = ["--learner.takeover-cost", "1.0", "--learner.v-range", "-1.0", "1.0"]
-ANCHOR = ["--learner.bc-anchor", "0.1"]
+ANCHOR = ["--learner.bc-weight", "0.1"]
 IWR = [*ANCHOR, "--learner.intervention-share", "0.5"]
 
 VARIANTS: dict[str, list[str] | None] = {
     "alone": None,  # no operator: what help is worth at all
     "through": THROUGH,  # as HIL-SERL does
-    "cut": ["--learner.handover", "cut"],
+    "cut": ["--learner.at-takeover", "cut"],
     "terminal": TERMINAL,
     "cost": [*TERMINAL, *COST],
     "rlif": [*THROUGH, "--learner.reward", "interventions", *ONE],
     "rlif_task": [*THROUGH, *ONE],  # its penalty on top of the task's reward
-    "preweight": [*THROUGH, "--learner.pre-steps", "10", "--learner.pre-weight", "0.1"],
+    "preweight": [
+        *THROUGH,
+        "--learner.pre-intervention-steps",
+        "10",
+        "--learner.pre-intervention-weight",
+        "0.1",
+    ],
     "anchor": [*THROUGH, *ANCHOR],
     "iwr": [*THROUGH, *IWR],
     "terminal_iwr": [*TERMINAL, *IWR],
@@ -118,7 +124,7 @@ def command(trial: Trial, results: Path) -> list[str]:
 
 def run_trial(trial: Trial, extra: list[str], results: Path) -> dict[str, Any]:
     """Train and evaluate one cell; return its row."""
-    from learn import Cell, run_cell, sibling
+    from benchmarks.learn import Cell, run_cell, sibling
 
     overrides = VARIANTS[trial.variant]
     cell = Cell(trial.task, trial.preset, overrides is not None, trial.seed, trial.steps)

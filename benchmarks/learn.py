@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import RESULTS as FOLDER
-from cells import append, commit, read, run_commands, stamped
+from benchmarks.kit.cells import RESULTS as FOLDER
+from benchmarks.kit.cells import append, commit, read, run_commands, stamped
 
 RESULTS = FOLDER / "learn.jsonl"
 GRID = 10  # evaluations during training
@@ -153,11 +153,11 @@ def run_cell(
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import numpy as np
 
-    from actor.commands.folder import new
-    from actor.drivers import ExpertDriver
-    from actor.evaluate import drivers_of, evaluate, with_held_out
-    from actor.offline import offline_session
-    from handrail.runs import read_metrics
+    from actor.cli.run_folders import create_configured_run
+    from actor.loop.evaluate import evaluate, policies_to_evaluate, with_held_out
+    from actor.loop.policies import expert_policy
+    from actor.loop.run_inline import inline_session
+    from handrail.run_folder import read_metrics
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="handrail-cell-") as scratch:
@@ -165,17 +165,17 @@ def run_cell(
         overrides += ["--run.demo-seed", str(cell.seed), "--run.steps", str(cell.steps)]
         overrides += extra or []
         overrides += ["--operator.enabled" if cell.operator else "--operator.no-enabled"]
-        run, config = new(cell.task, overrides, Path(scratch) / "run", "train")
+        run, config = create_configured_run(cell.task, overrides, Path(scratch) / "run", "train")
         curve: list[float] = []
         grid: list[dict[str, str]] = []
-        with offline_session(run, config) as (session, trainer):
+        with inline_session(run, config) as (session, trainer):
             session.record(config.run.demos)
             session.wait_for_weights()
             policy = session.policy
-            drivers = drivers_of(session.task, policy, cell.seed)
+            drivers = policies_to_evaluate(session.task, policy, cell.seed)
             if known is None:
                 drivers.setdefault("base", base_of(run, config, session, cell.seed))
-                drivers["expert"] = ExpertDriver(
+                drivers["expert"] = expert_policy(
                     session.task, np.random.default_rng(cell.seed), noisy=False
                 )
             else:
@@ -183,7 +183,7 @@ def run_cell(
             watched = {name: drivers[name] for name in ("policy", "base") if name in drivers}
             for point in range(1, GRID + 1):
                 session.train(cell.steps * point // GRID)
-                session.link.settle(policy, session.env_steps)
+                session.link.wait_for_updates(policy, session.env_steps)
                 starts = range(1000 * point, 1000 * point + GRID_EPISODES)
                 results = evaluate(session.env, watched, starts, cell.seed)
                 grid.append({name: outcomes(results[name]) for name in watched})
@@ -200,7 +200,7 @@ def run_cell(
             if known is not None:
                 grid = [{**there, **here} for there, here in zip(known["grid"], grid, strict=True)]
                 final = {**known["outcomes"], **final}
-            budget = getattr(session.person, "budget_left", None)
+            budget = getattr(session.intervener, "budget_left", None)
         episodes = [
             row
             for row in read_metrics(run.metrics)
@@ -237,10 +237,10 @@ def run_cell(
 
 def base_of(run: Any, config: Any, session: Any, seed: int) -> Any:
     """Train the base on the same demonstrations for a preset without one; return its driver."""
-    from actor.drivers import PolicyDriver
-    from learner.acting import Policy
+    from actor.loop.policies import LearnedPolicy
+    from learner.policy.policy import Policy
     from learner.presets import preset
-    from learner.store import Store
+    from learner.store.store import Store
     from learner.trainer import Trainer
 
     learner = preset("resfit", total_steps=config.learner.total_steps)
@@ -254,7 +254,7 @@ def base_of(run: Any, config: Any, session: Any, seed: int) -> Any:
     trainer.fit_base()
     policy = Policy(session.task.spec, learner, config.base, seed)
     policy.load(*trainer.packet())
-    return PolicyDriver(policy, "base")
+    return LearnedPolicy(policy, "base")
 
 
 def outcomes(results: list[Any]) -> str:

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from link_limits import disk_rate, push_rate
-from link_sides import acquaint, spec_of, stream_rate
-from link_waits import loop_us, many_actors, publish_ms, round_trip_us
 
-from handrail.row import row_bytes
+from benchmarks.kit.link_limits import disk_rate, push_rate
+from benchmarks.kit.link_sides import acquaint, spec_of, stream_rate
+from benchmarks.kit.link_waits import loop_us, many_actors, publish_ms, round_trip_us
+from handrail.link.transition_codec import row_bytes
 
 Rates = dict[str, list[float]]
 

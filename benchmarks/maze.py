@@ -14,7 +14,7 @@ springs than a tank of the default size and refill allows, whether or not there 
 
     python benchmarks/maze.py --train aware --seed 0
     python benchmarks/maze.py --suite --jobs 2
-    python benchmarks/maze.py --table docs/maze.md
+    python benchmarks/maze.py --table docs/results/maze.md
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import RESULTS as FOLDER
-from cells import append, read, run_commands, stamped
+
+from benchmarks.kit.cells import RESULTS as FOLDER
+from benchmarks.kit.cells import append, read, run_commands, stamped
 
 RESULTS = FOLDER / "maze.jsonl"
 STEPS = 20_000
@@ -40,13 +41,18 @@ EPISODES = {1: 200, 2: 50, 3: 50}  # of each layout
 COLLISIONS = 40_000  # [windows] of 20 ms that the risk critic learns from
 
 # what peers leave out of the chain; box and torque limits stay
-PEERS = ["leash", "speed", "keep_out", "contact", "reflex", "energy", "torque", "observer"]
-COST = ["--learner.cost-budget", "10", "--learner.cost-rate", "0.001"]
+PEERS = ["target_error", "speed", "keep_out", "contact", "reflex", "energy", "torque", "passivity"]
+COST = ["--learner.cost-budget", "10", "--learner.cost-lr", "0.001"]
 TRAINED: dict[str, list[str]] = {  # how each set of weights is trained
-    "clip": ["--control.off", *PEERS],
+    "clip": ["--control.disabled-stages", *PEERS],
     "aware": COST,
     "reflex": [],
-    "all": [*COST, "--control.stiffness-range", "50", "1100"],  # 11 N an axis, as the clip is 10 mm
+    "all": [
+        *COST,
+        "--control.stiffness-range",
+        "50",
+        "1100",
+    ],  # 11 N an axis, as the greatest stretch is 10 mm
 }
 WITH_CRITIC = ("reflex", "all")
 DEPLOYED = {"clip": ("clip", "filter")}  # rows that a set of weights gives, if not its own
@@ -72,7 +78,7 @@ def main() -> int:
                 append(options.results, stamped(row))
     summary = summarise(list(read(options.results)))
     if options.table:
-        from maze_table import write
+        from benchmarks.pages.maze_table import write
 
         write(options.table, summary)
     print(json.dumps(summary))
@@ -94,19 +100,19 @@ def missing(results: Path) -> list[list[str]]:
 def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[str, Any]]:
     """Train a set of weights and evaluate it; return a row per deployment and layout."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from actor.collisions import record_collisions
-    from actor.commands.folder import new
-    from actor.offline import offline_session
-    from actor.risk import train as train_critic
-    from actor.risk_data import read_sources
-    from handrail.runs import read_metrics
+    from actor.cli.risk.episodes import read_sources
+    from actor.cli.risk.pipeline import train as train_critic
+    from actor.cli.risk.record_collisions import record_collisions
+    from actor.cli.run_folders import create_configured_run
+    from actor.loop.run_inline import inline_session
+    from handrail.run_folder import read_metrics
     from robot_env.tasks import make
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="handrail-maze-") as scratch:
         overrides = ["--run.seed", str(seed), "--run.demo-seed", str(seed)]
         overrides += ["--run.steps", str(steps), *TRAINED[name], *extra]
-        run, config = new("maze", overrides, Path(scratch) / "run", "train")
+        run, config = create_configured_run("maze", overrides, Path(scratch) / "run", "train")
         about: dict[str, Any] = {"trained": name, "seed": seed, "steps": steps}
         if name in WITH_CRITIC:
             reach = dataclasses.replace(config.control, stiffness_range=(50.0, 3000.0))
@@ -115,11 +121,11 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
                 read_sources([run.folder], config.risk), config.risk, run.folder / "risk"
             )
             about["critic"] = {k: judged[k] for k in ("auc", "announced", "false_alarms_per_s")}
-        with offline_session(run, config) as (session, trainer):
+        with inline_session(run, config) as (session, trainer):
             session.record(config.run.demos)
             session.wait_for_weights()
             session.train(steps)
-            session.link.settle(session.policy, session.env_steps)
+            session.link.wait_for_updates(session.policy, session.env_steps)
             policy = session.policy
         episodes = [
             row
@@ -132,7 +138,7 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
             "train_success": sum(e["success"] for e in episodes) / max(1, len(episodes)),
             "train_force_violations": sum(e["truth"]["force_peak"] > limit for e in episodes),
             "train_energy_violations": sum(e["truth"]["energy_active"] > 1.0 for e in episodes),
-            "price": round(trainer.price.value, 5),
+            "price": round(trainer.cost_multiplier.value, 5),
             "train_s": round(time.monotonic() - began, 1),
         }
         return [
@@ -144,16 +150,16 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
 
 def deploy(folder: Path, config: Any, policy: Any, row: str, layout: int) -> dict[str, Any]:
     """Evaluate weights behind a chain on a layout; return what came of it."""
-    from actor.evaluate import drivers_of, evaluate
+    from actor.loop.evaluate import evaluate, policies_to_evaluate
     from controllers.config import ControlConfig
+    from robot_env.arms.sim.energy_meter import METER
     from robot_env.env import RobotEnv
-    from robot_env.host import HostCore
-    from robot_env.robots.meter import ME
+    from robot_env.host.core import HostCore
     from robot_env.tasks import make
 
     control: ControlConfig = config.control
     if row != "clip":
-        control = dataclasses.replace(control, off=())
+        control = dataclasses.replace(control, disabled_stages=())
     task = make("maze", dataclasses.replace(config.task, layout=layout))
     host = HostCore(task, config.robot, control)
     host.load_critic_of(folder)
@@ -164,12 +170,12 @@ def deploy(folder: Path, config: Any, policy: Any, row: str, layout: int) -> dic
         snapshots.append(info["snapshot"])
 
     def report(_name: str, _start: int, _result: Any) -> None:
-        gated.append(meter[ME.gated] / meter[ME.ticks])
-        reflexes.append(sum(s.reflex_ticks for s in snapshots) / meter[ME.ticks])
+        gated.append(meter[METER.gated] / meter[METER.ticks])
+        reflexes.append(sum(s.reflex_ticks for s in snapshots) / meter[METER.ticks])
         stopped.append(int(snapshots[-1].fault))
         snapshots.clear()
 
-    driver = {"policy": drivers_of(task, policy, config.run.seed)["policy"]}
+    driver = {"policy": policies_to_evaluate(task, policy, config.run.seed)["policy"]}
     starts = range(EPISODES[layout])
     env = RobotEnv(host, task)
     try:
@@ -177,7 +183,7 @@ def deploy(folder: Path, config: Any, policy: Any, row: str, layout: int) -> dic
                            report=report)["policy"]  # fmt: skip
     finally:
         env.close()
-    truth = [result.info["truth"] for result in results]
+    truth = [result.info["privileged_state"] for result in results]
     force = np.array([t["force_peak"] for t in truth])
     energy = np.array([t["energy_active"] for t in truth])
     return {
@@ -196,8 +202,8 @@ def deploy(folder: Path, config: Any, policy: Any, row: str, layout: int) -> dic
         "energy_max": float(energy.max()),
         "injected_j": float(np.mean([r.info["energy"] for r in results])),
         "length": float(np.mean([r.length for r in results])),
-        "torque_over": int(meter[ME.torque_over]),
-        "rate_over": int(meter[ME.rate_over]),
+        "torque_over": int(meter[METER.torque_over]),
+        "rate_over": int(meter[METER.rate_over]),
     }
 
 

@@ -23,12 +23,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from link_sides import ACTION, STATE, rows_of, spec_of
 
+from benchmarks.kit.link_sides import ACTION, STATE, rows_of, spec_of
 from handrail.transition import Transition
 from learner.config import LearnerConfig
-from learner.replay import Replay
-from learner.store import Store
+from learner.data.replay import Replay
+from learner.store.store import Store
 
 SPEC = spec_of(images=True)
 EPISODE = 100  # [steps]

@@ -2,9 +2,9 @@
 
 Each scenario runs on the simulated arm with joint friction, a tick of delay and half a kilogram of
 payload that nobody compensates; energy, limits and the wall's force come from the simulation's own
-meter. "Off" leaves out every stage that can be left out; only the last line stays.
+meter. "Off" leaves out every stage that can be left out; only the torque limits stay.
 
-    python benchmarks/safety.py --plots docs/safety
+    python benchmarks/safety.py --plots docs/images
 
 The last line is a JSON object with every figure, among them `energy_vs_bound_max,
 energy_vs_bound_max_off, energy_vs_bound_max_books_sent, torque_violations, rate_violations,
@@ -24,25 +24,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from adversary import KINDS, search
 
+from benchmarks.studies.adversary import KINDS, search
 from controllers.config import STAGES, ControlConfig
 from controllers.kinematics import forward
-from controllers.layout import P, R, S
-from controllers.robot import Mode, Request, Source
+from controllers.packed import MEAS, PARAM, STATE
+from controllers.robot import Authority, Mode, Request
+from robot_env.arms.panda_mjcf import build_scene
+from robot_env.arms.sim.energy_meter import METER
+from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
 from robot_env.env import RobotEnv
-from robot_env.host import HostCore
-from robot_env.robots.meter import ME
-from robot_env.robots.mujoco import MujocoConfig, MujocoRobot
-from robot_env.robots.panda import scene
+from robot_env.host.core import HostCore
 from robot_env.tasks import make
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 START = np.array([0.50, 0.0, 0.30])
 REAL = MujocoConfig(friction=(0.5, 0.5), payload_error=(0.5, 0.5), delay=1)
 WALL, STIFF, DAMPING = 0.56, 1e5, 100.0  # [m], [N/m], [N s/m]
-ON = ControlConfig(clip=0.010, force_limit=1e4, box_low=(0.2, -0.6, 0.0), box_high=(0.8, 0.6, 0.8))
-OFF = replace(ON, clip=1.0, off=STAGES)
+ON = ControlConfig(
+    max_stretch=0.010, force_limit=1e4, box_low=(0.2, -0.6, 0.0), box_high=(0.8, 0.6, 0.8)
+)
+OFF = replace(ON, max_stretch=1.0, disabled_stages=STAGES)
 
 
 class Trail(NamedTuple):
@@ -62,9 +64,9 @@ def robot_of(
     control: ControlConfig, real: MujocoConfig = REAL, wall: bool = False, seed: int = 0
 ) -> MujocoRobot:
     """Return an arm at its start, with a wall in its way or none."""
-    robot = MujocoRobot(scene("", gripper=False), real, control, 10.0)
-    robot.meter[ME.wall] = WALL if wall else math.nan
-    robot.meter[ME.wall_stiffness], robot.meter[ME.wall_damping] = STIFF, DAMPING
+    robot = MujocoRobot(build_scene("", gripper=False), real, control, 10.0)
+    robot.meter[METER.wall] = WALL if wall else math.nan
+    robot.meter[METER.wall_stiffness], robot.meter[METER.wall_damping] = STIFF, DAMPING
     robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(seed))
     return robot
 
@@ -77,7 +79,7 @@ def drive(robot: MujocoRobot, ask: Ask, seconds: float, period: int = 100) -> Tr
         before = tool.copy()
         robot.run(request, 1)
         speed = 1e3 * float(np.linalg.norm(tool - before))
-        rows.append([tick * 1e-3, *tool, robot.meter[ME.force], robot.state[S.tank], speed])
+        rows.append([tick * 1e-3, *tool, robot.meter[METER.force], robot.state[STATE.tank], speed])
     a = np.array(rows)
     return Trail(a[:, 0], a[:, 1:4], a[:, 4], a[:, 5], a[:, 6])
 
@@ -85,7 +87,7 @@ def drive(robot: MujocoRobot, ask: Ask, seconds: float, period: int = 100) -> Tr
 def asks(robot: MujocoRobot, place: np.ndarray, stiffness: float = 0.0, source: int = 0) -> Request:
     """Return the next request of a source: a place [m] and a stiffness [N/m]."""
     gains = (stiffness, stiffness, stiffness, 0.0)
-    return Request(int(robot.state[S.seq]) + 1, source, place, DOWN, 0.0, gains)
+    return Request(int(robot.state[STATE.seq]) + 1, source, place, DOWN, 0.0, gains)
 
 
 def figures(robot: MujocoRobot, trail: Trail) -> dict[str, Any]:
@@ -94,21 +96,21 @@ def figures(robot: MujocoRobot, trail: Trail) -> dict[str, Any]:
     contact = trail.force[trail.force > 0.0]
     steady = trail.force[-200:]
     return {
-        "energy_j": round(float(m[ME.work]), 3),
+        "energy_j": round(float(m[METER.work]), 3),
         "energy_vs_bound": round(robot.energy_used, 3),
         "speed_max": round(float(trail.speed.max()), 3),
-        "force_peak_n": round(float(m[ME.force_peak]), 1),
+        "force_peak_n": round(float(m[METER.force_peak]), 1),
         "force_steady_n": round(float(steady.mean()), 2),
         "ripple_n": round(float(steady.std()), 3) if len(contact) else 0.0,
-        "touches": int(m[ME.touches]),
-        "contact_speed": round(float(m[ME.speed]), 3),
-        "torque_step_max": round(float(m[ME.step_peak]), 4),
-        "jerk_rms": round(float(np.sqrt(m[ME.jerk_square] / m[ME.ticks])) * 1e3, 1),
-        "torque_violations": int(m[ME.torque_over]),
-        "rate_violations": int(m[ME.rate_over]),
-        "gated_share": round(float(m[ME.gated] / m[ME.ticks]), 4),
+        "touches": int(m[METER.touches]),
+        "contact_speed": round(float(m[METER.speed]), 3),
+        "torque_step_max": round(float(m[METER.step_peak]), 4),
+        "jerk_rms": round(float(np.sqrt(m[METER.jerk_square] / m[METER.ticks])) * 1e3, 1),
+        "torque_violations": int(m[METER.torque_over]),
+        "rate_violations": int(m[METER.rate_over]),
+        "gated_share": round(float(m[METER.gated] / m[METER.ticks]), 4),
         "tank_min_j": round(float(trail.tank.min()), 3),
-        "mode": Mode(int(robot.state[S.mode])).name,
+        "mode": Mode(int(robot.state[STATE.mode])).name,
     }
 
 
@@ -118,20 +120,22 @@ def impact_bound(robot: MujocoRobot, stiffness: float) -> float:
     v is the measured speed at the first touch, m what the arm weighs along x where it is now.
     """
     pose, jacobian = np.empty(7), np.empty((6, 7))
-    reading = robot._reading
-    forward(reading[R.q : R.q + 7], robot.params[P.tool : P.tool + 3], pose, jacobian)
-    mass = reading[R.mass : R.mass + 49].reshape(7, 7)
+    measurement = robot._measurement
+    forward(
+        measurement[MEAS.q : MEAS.q + 7], robot.params[PARAM.tool : PARAM.tool + 3], pose, jacobian
+    )
+    mass = measurement[MEAS.mass_matrix : MEAS.mass_matrix + 49].reshape(7, 7)
     mobility = jacobian @ np.linalg.solve(mass, jacobian.T)
-    push = stiffness * robot.control.clip
-    return push + 1.2 * float(robot.meter[ME.speed]) * math.sqrt(STIFF / mobility[0, 0])
+    push = stiffness * robot.control.max_stretch
+    return push + 1.2 * float(robot.meter[METER.speed]) * math.sqrt(STIFF / mobility[0, 0])
 
 
 def m1(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
     """Bang-bang in phase with the motion: +-0.1 m and 100 <-> 3000 N/m at 10 Hz, 6 s."""
 
     def ask(robot: MujocoRobot, tick: int) -> Request:
-        way = np.sign(robot.state[S.twist : S.twist + 3] + 1e-6)
-        offset = robot.state[S.pose : S.pose + 3] - START
+        way = np.sign(robot.state[STATE.twist : STATE.twist + 3] + 1e-6)
+        offset = robot.state[STATE.pose : STATE.pose + 3] - START
         stiff = 3000.0 if float(offset @ way) < 0.0 else 100.0
         return asks(robot, START + 0.1 * way, stiff)
 
@@ -148,7 +152,7 @@ def m2(control: ControlConfig, seed: int = 0, tank: float = 1.0) -> tuple[Mujoco
     def ask(robot: MujocoRobot, tick: int) -> Request:
         push = rng.uniform(-1.0, 1.0, 3)
         pushing = rng.random() < 0.2
-        robot.meter[ME.push : ME.push + 3] = 30.0 * push / np.linalg.norm(push) * pushing
+        robot.meter[METER.push : METER.push + 3] = 30.0 * push / np.linalg.norm(push) * pushing
         return asks(robot, START + rng.uniform(-0.1, 0.1, 3), rng.uniform(100.0, 3000.0))
 
     return robot, drive(robot, ask, 5.0)
@@ -189,7 +193,7 @@ def m5(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
 
 def m6(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
     """As M4 with 300 N/m and a spring that may stretch by 20 mm."""
-    return m4(replace(control, clip=min(2.0 * control.clip, 1.0)), 300.0)
+    return m4(replace(control, max_stretch=min(2.0 * control.max_stretch, 1.0)), 300.0)
 
 
 def m6b(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
@@ -212,7 +216,7 @@ def m7(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
 
     def ask(robot: MujocoRobot, tick: int) -> Request:
         if rng.random() < 0.3:
-            plan["source"] = int(Source.POLICY) if plan["source"] else int(Source.HUMAN)
+            plan["source"] = int(Authority.POLICY) if plan["source"] else int(Authority.HUMAN)
         sway = 0.03 * np.array([0.0, math.sin(tick * 5e-3), math.cos(tick * 3e-3)])
         away = np.array([0.0, 0.15, 0.0]) if plan["source"] else np.zeros(3)
         return asks(robot, START + sway + away, 2000.0, plan["source"])
@@ -227,7 +231,7 @@ def m8(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
     for seed in range(8):
         robot = robot_of(control, real, wall=True, seed=seed)
         runs.append((robot, drive(robot, approach(2000.0), 2.5)))
-    return max(runs, key=lambda run: float(run[0].meter[ME.force_peak]))
+    return max(runs, key=lambda run: float(run[0].meter[METER.force_peak]))
 
 
 def m10(control: ControlConfig) -> tuple[MujocoRobot, Trail]:
@@ -260,12 +264,12 @@ def benign(seconds: float = 60.0) -> dict[str, Any]:
             expert.reset()
             over = False
             while not over:
-                action = expert.act(info["snapshot"], info["nominal"])
+                action = expert.act(info["snapshot"], info["goal_estimate"])
                 _, _, ended, late, info = env.step(action)
                 over = ended or late
             done.append(info["success"])
             meter = env.host.robot.meter  # type: ignore[attr-defined]
-            gated, ticks = gated + meter[ME.gated], ticks + meter[ME.ticks]
+            gated, ticks = gated + meter[METER.gated], ticks + meter[METER.ticks]
         env.close()
     robot = robot_of(ControlConfig(), replace(REAL, friction=(0.8, 0.8), payload_error=(0.0, 0.0)))
 
@@ -275,13 +279,13 @@ def benign(seconds: float = 60.0) -> dict[str, Any]:
         return asks(robot, START + np.array([0.0, y, 0.0]))
 
     trail = drive(robot, ask, seconds)
-    gated, ticks = gated + robot.meter[ME.gated], ticks + robot.meter[ME.ticks]
+    gated, ticks = gated + robot.meter[METER.gated], ticks + robot.meter[METER.ticks]
     swing = [float(trail.position[-30_000:, 1].min()), float(trail.position[-30_000:, 1].max())]
     return {
         "gated_share_benign": round(float(gated / ticks), 5),
         "benign_completed": float(np.mean([*done, swing[0] < -0.035 and swing[1] > 0.035])),
         "swing_m": [round(x, 4) for x in swing],
-        "tank_after_swing_j": round(float(robot.state[S.tank]), 3),
+        "tank_after_swing_j": round(float(robot.state[STATE.tank]), 3),
     }
 
 
@@ -320,7 +324,9 @@ def main() -> int:
     shares = {}
     for name, stiffness in (("m4", 2000.0), ("m5", 3000.0), ("m6", 300.0), ("m6b", 2000.0)):
         robot, _ = SCENARIOS[name](ON)
-        shares[name] = round(float(robot.meter[ME.force_peak]) / impact_bound(robot, stiffness), 3)
+        shares[name] = round(
+            float(robot.meter[METER.force_peak]) / impact_bound(robot, stiffness), 3
+        )
     for kind in ("off", "on"):  # the last request came at 0.24 s
         trail = trails["m10"][kind]
         rows["m10"][kind]["stop_s"] = round(stop_time(trail, 0.24), 3)
@@ -346,7 +352,7 @@ def main() -> int:
         "experiments": rows,
     }
     if options.plots:
-        from safety_plots import draw
+        from benchmarks.pages.safety_plots import draw
 
         draw(trails, rows, options.plots)
     print(json.dumps(row))

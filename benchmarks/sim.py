@@ -32,13 +32,13 @@ import numpy as np
 
 from controllers.config import ControlConfig
 from handrail.config import to_toml
-from handrail.runs import create_run
+from handrail.run_folder import create_run
+from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.plant import bare_steps
 from robot_env.cameras.sim import SimCameras
 from robot_env.client import HostClient
 from robot_env.env import RobotEnv
-from robot_env.host import HostCore
-from robot_env.robots.mujoco import MujocoConfig
-from robot_env.robots.plant import bare_steps
+from robot_env.host.core import HostCore
 from robot_env.tasks import Task, TaskConfig, make
 
 
@@ -52,8 +52,8 @@ def measure_ticks(task: Task, episodes: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     whole, bare, contacts = [], [], []
     for episode in range(episodes):
-        snapshot, nominal = core.reset(episode)
-        pusher = task.trivial.get("push") if episode % 2 else None  # rests on the rim, in contact
+        snapshot, goal_estimate = core.reset(episode)
+        pusher = task.baselines.get("push") if episode % 2 else None  # rests on the rim, in contact
         actor = pusher(rng) if pusher else task.expert(rng)
         actor.reset()
         for seq in range(task.spec.horizon):
@@ -61,11 +61,11 @@ def measure_ticks(task: Task, episodes: int) -> dict[str, float]:
             start = time.perf_counter()
             bare_steps(core.ticks, model._address, copy._address)
             bare.append(time.perf_counter() - start)
-            request = task.request(snapshot, actor.act(snapshot, nominal), seq)
+            request = task.request(snapshot, actor.act(snapshot, goal_estimate), seq)
             snapshot = core.step(request)
             whole.append(snapshot.tick_us * core.ticks * 1e-6)
             contacts.append(data.ncon)
-            if task.success(snapshot.truth):
+            if task.success(snapshot.privileged_state):
                 break
     core.close()
     tick = 1e6 * float(np.median(whole)) / core.ticks
@@ -109,7 +109,7 @@ def _drive(env: RobotEnv, task: Task, seconds: float) -> dict[str, float]:
     expert.reset()
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
-        action = expert.act(env.snapshot, env.nominal)
+        action = expert.act(env.snapshot, env.goal_estimate)
         _, _, terminated, truncated, info = env.step(action)
         steps, waited = steps + 1, waited + info["host_s"]
         if terminated or truncated:
@@ -129,20 +129,20 @@ def _drive(env: RobotEnv, task: Task, seconds: float) -> dict[str, float]:
 def measure_pictures(task: Task, pictures: int) -> dict[str, float]:
     """Return how many pictures a second both 128 x 128 cameras give in mid-episode, read back."""
     core = HostCore(task, MujocoConfig(), ControlConfig())
-    snapshot, nominal = core.reset(0)
+    snapshot, goal_estimate = core.reset(0)
     expert = task.expert(np.random.default_rng(0))
     cameras = SimCameras(core.robot.model, core.robot.data, 128)
     cameras.images()
     spent, count, seq = 0.0, 0, 0
     while count < pictures:
-        snapshot = core.step(task.request(snapshot, expert.act(snapshot, nominal), seq))
+        snapshot = core.step(task.request(snapshot, expert.act(snapshot, goal_estimate), seq))
         seq += 1
         start = time.perf_counter()
         images = cameras.images()
         spent += time.perf_counter() - start
         count += len(images)
-        if task.success(snapshot.truth) or seq == task.spec.horizon:
-            snapshot, nominal = core.reset(count)
+        if task.success(snapshot.privileged_state) or seq == task.spec.horizon:
+            snapshot, goal_estimate = core.reset(count)
             expert.reset()
             seq = 0
     cameras.close()

@@ -32,19 +32,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from update_reference import Reference
 
+from benchmarks.kit.update_reference import Reference
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
+from learner.algo.action import make_action_composer
+from learner.algo.update import LearnerState, Update, init_state, make_update
 from learner.config import LearnerConfig
-from learner.devices import Devices
-from learner.feed import Feed
-from learner.networks import Precision
-from learner.normaliser import identity
-from learner.operator import make_operator
+from learner.data.prefetch import Prefetcher
+from learner.data.replay import Replay
+from learner.data.sharding import DeviceMesh
+from learner.nets.mlp import Precision
+from learner.nets.normaliser import identity
 from learner.presets import preset
-from learner.replay import Replay
-from learner.update import LearnerState, Update, init_state, make_update
 
 STATE, ACTION = 20, 7
 ROWS, EPISODE = 20_000, 100
@@ -81,15 +81,15 @@ def fill(config: LearnerConfig) -> Replay:
 
 def as_peers_keep_it(replay: Replay, demos: bool) -> dict[str, np.ndarray]:
     """Return the rows of one view with the next observation beside each."""
-    view = replay.anchors if demos else replay.online
+    view = replay.prior_data if demos else replay.online
     slots = view.members()
-    following = replay.following[slots]
+    next_index = replay.next_index[slots]
     return {
         "state": replay.states(slots).copy(),
         "action": replay.actions(slots).copy(),
         "reward": replay.reward[slots].copy(),
         "mask": 1.0 - replay.terminated[slots].astype(np.float32),
-        "next_state": replay.states(following).copy(),
+        "next_state": replay.states(next_index).copy(),
     }
 
 
@@ -97,21 +97,21 @@ class Ours:
     """The trainer's loop without the trainer: the feed's minibatches, one compiled call."""
 
     def __init__(self, config: LearnerConfig, replay: Replay) -> None:
-        operator = make_operator(config, spec())
+        composer = make_action_composer(config, spec())
         self.config = config
-        self.state: LearnerState = init_state(operator, STATE, ACTION, jax.random.key(0))
-        self.update: Update = make_update(operator, STATE, ACTION, with_actor=True)
-        self._feed = Feed(config, replay, Devices(1), jax.random.key(1), seed=0)
+        self.state: LearnerState = init_state(composer, STATE, ACTION, jax.random.key(0))
+        self.update: Update = make_update(composer, STATE, ACTION, with_actor=True)
+        self._prefetcher = Prefetcher(config, replay, DeviceMesh(1), jax.random.key(1), seed=0)
         self._normaliser = identity(STATE)
         self._updates = 0
 
     def run(self, calls: int, wait: bool = False) -> None:
         """Do the updates of so many environment steps and wait for the last one, or for each."""
         for _ in range(calls):
-            packed = self._feed.packed(self._updates)
-            fixed = self._feed.fixed(self._normaliser, 1.0, 1.0)
+            packed = self._prefetcher.packed(self._updates)
+            fixed = self._prefetcher.fixed(self._normaliser, 1.0, 1.0)
             self.state, result = self.update(self.state, packed, fixed)
-            self._feed.used_by(result)
+            self._prefetcher.used_by(result)
             self._updates += self.config.actor_every
             if wait:
                 result.block_until_ready()
@@ -120,29 +120,29 @@ class Ours:
 
 def needed_flops(config: LearnerConfig) -> float:
     """Return the multiplications and additions that one update needs, on average."""
-    h, rows, heads = config.hidden[0], config.batch, config.ensemble
+    h, rows, heads = config.hidden[0], config.batch, config.num_qs
 
     def forward(inputs: int, outputs: int) -> float:
         return 2.0 * rows * (inputs * h + h * h + h * outputs)
 
     first = 2.0 * rows * (STATE + ACTION) * h  # whose input has no gradient in the critic's step
     critic = heads * (3.0 * forward(STATE + ACTION, 1) - first)
-    target = config.subset * forward(STATE + ACTION, 1) + forward(STATE, 2 * ACTION)
+    target = config.num_min_qs * forward(STATE + ACTION, 1) + forward(STATE, 2 * ACTION)
     actor = 2.0 * heads * forward(STATE + ACTION, 1) + 3.0 * forward(STATE, 2 * ACTION)
     return critic + target + actor / config.actor_every
 
 
 def matmul_gflops(config: LearnerConfig, seconds: float) -> float:
     """Return the rate of the hidden layer's product over all heads, alone [GFLOP/s]."""
-    h, shape = config.hidden[0], (config.ensemble, config.batch)
-    x, w = jnp.ones((*shape, h)), jnp.ones((config.ensemble, h, h))
+    h, shape = config.hidden[0], (config.num_qs, config.batch)
+    x, w = jnp.ones((*shape, h)), jnp.ones((config.num_qs, h, h))
     multiply = jax.jit(lambda a, b: jnp.einsum("ebi,eih->ebh", a, b))
     multiply(x, w).block_until_ready()
     count, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         multiply(x, w).block_until_ready()
         count += 1
-    return 2e-9 * count * config.ensemble * config.batch * h * h / (time.perf_counter() - begin)
+    return 2e-9 * count * config.num_qs * config.batch * h * h / (time.perf_counter() - begin)
 
 
 def rate(run: Callable[[int], None], updates: int, seconds: float) -> float:
@@ -160,7 +160,7 @@ def row(
 ) -> dict[str, float | str]:
     """Return one row of the table."""
     config = replace(
-        preset("rlpd"), ensemble=ensemble, batch=256, actor_every=ratio, utd=float(ratio),
+        preset("rlpd"), num_qs=ensemble, batch=256, actor_every=ratio, utd=float(ratio),
         n_step=1, hidden=(256, 256), precision=precision,
     )  # fmt: skip
     replay = fill(config)

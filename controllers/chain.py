@@ -1,49 +1,58 @@
 """One control tick, and the order of its stages.
 
-    validity → settle the tank with the torque in effect → request, authority, staleness → path →
-    leash → box, cone → speed → keep-out → risk and reflex → gate on energy and torque →
-    impedance → passivity observer → last line
+    state check → energy tank, by the torque in effect → command, authority, staleness → path →
+    target error → box, tilt → speed → keep-out → risk and reflex → gate on energy and torque →
+    impedance → passivity observer → torque limits
 
-Settling comes first, so that only settled energy is spent. The gate comes after the limits, which
+The tank comes first, so that only what it holds is spent. The gate comes after the limits, which
 only shrink a step, and holds every torque limit itself: a clip after it would break the account, so
-the last line should never act. Why in detail: docs/control.md.
+the torque limits at the end should never act. Why in detail: docs/control.md.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from controllers.authority import forget_credit
-from controllers.bias import feel_bias
+from controllers.authority import decay_loan_window
+from controllers.command import accept_command
 from controllers.config import ControlConfig
-from controllers.gate import gate
-from controllers.impedance import blend_damping, rest_torque, shape, spring
-from controllers.interpolate import along
+from controllers.energy_gate import limit_step_by_energy
+from controllers.energy_tank import update_tank
+from controllers.force_bias import estimate_bias
+from controllers.impedance import blend_damping, non_spring_torque, spring, update_task_inertia
+from controllers.interpolate import pose_at
 from controllers.kernel import kernel
 from controllers.kinematics import READY, forward
-from controllers.last_line import bound_torque
-from controllers.layout import ON, STATE_SIZE, P, R, S
-from controllers.limits import bound_target
-from controllers.observer import brake_excess
-from controllers.reflex import react
-from controllers.request import take_request
-from controllers.risk import PLACED, SCRATCH, empty_critic, features, place, risk
+from controllers.packed import MEAS, PARAM, STAGE, STATE, STATE_SIZE
+from controllers.passivity_observer import add_passivity_damping
+from controllers.risk import (
+    NUM_FEATURES,
+    SCRATCH_SIZE,
+    empty_critic,
+    features,
+    position_in_box,
+    predict_risk,
+)
 from controllers.robot import Fault, Mode
-from controllers.settle import settle
-from controllers.speed import feel_contact, speed_limit
-from controllers.validity import judge_state
-from controllers.watchdog import soft_stop, watch
-from handrail.critic import C
+from controllers.safety_reflex import apply_reflex
+from controllers.speed import detect_contact, target_speed_limit
+from controllers.state_check import check_measurement
+from controllers.target_limits import bound_target
+from controllers.torque_limits import saturate_torque
+from controllers.watchdog import soft_stop, update_mode
+from handrail.risk_critic.format import RISK_HEADER
 
 __all__ = ["ControlConfig", "advance", "begin_period", "initial_state", "step"]
 
 IDLE, HOLDING, FOLLOWING = int(Mode.IDLE), int(Mode.HOLDING), int(Mode.FOLLOWING)
 HUMAN, SOFT_STOP, FAULT = int(Mode.HUMAN), int(Mode.SOFT_STOP), int(Mode.FAULT)
 AUDIT, REFLEXES = int(Fault.ENERGY_AUDIT), int(Fault.REFLEXES)
-RESHAPE = 8  # [ticks] between updates of damping and projector; the pose moves < 2 mm meanwhile
-BLEND = 0.05  # [-], per tick, of the damping towards its goal
+INERTIA_UPDATE_TICKS = (
+    8  # [ticks] between updates of damping and projector; the pose moves < 2 mm meanwhile
+)
+DAMPING_BLEND = 0.05  # [-], per tick, of the damping towards its goal
 LONG_AGO = 1e9  # [ticks]
-PERIOD_SUMS = (S.gated, S.gate)  # first and one past the last of the period's sums
+PERIOD_SUMS = (STATE.gated_ticks, STATE.gate)  # first and one past the last of the period's sums
 NO_CRITIC = empty_critic()
 NO_RECORD = np.zeros(0)
 
@@ -56,21 +65,26 @@ def initial_state(params: np.ndarray, q: np.ndarray = READY) -> np.ndarray:
         q: Joint angles, shape (7,) [rad].
     """
     state = np.zeros(STATE_SIZE)
-    state[S.mode] = HOLDING
-    state[[S.seq, S.seen, S.age, S.source]] = -1.0
-    state[[S.touched, S.reflex_age]] = LONG_AGO
-    state[S.ceiling] = params[P.stiffness_range + 1]
-    state[S.q : S.q + 7] = state[S.posture : S.posture + 7] = q
-    forward(state[S.q : S.q + 7], params[P.tool : P.tool + 3], state[S.pose :], np.empty((6, 7)))
-    for at in (S.start, S.goal, S.target, S.refuge):
-        state[at : at + 7] = state[S.pose : S.pose + 7]
-    for at in (S.asked, S.stiffness):
-        state[at : at + 3] = params[P.stiffness : P.stiffness + 3]
-        state[at + 3] = params[P.rotational_stiffness]
-    state[S.asked + 4] = state[S.ratio] = params[P.damping_ratio]
-    state[S.progress] = params[P.period]
-    state[S.share] = 1.0
-    state[S.tank] = params[P.tank_start]
+    state[STATE.mode] = HOLDING
+    state[[STATE.seq, STATE.last_seq_seen, STATE.request_age, STATE.authority]] = -1.0
+    state[[STATE.ticks_since_contact, STATE.reflex_age]] = LONG_AGO
+    state[STATE.stiffness_cap] = params[PARAM.stiffness_range + 1]
+    state[STATE.q : STATE.q + 7] = state[STATE.posture : STATE.posture + 7] = q
+    forward(
+        state[STATE.q : STATE.q + 7],
+        params[PARAM.tool : PARAM.tool + 3],
+        state[STATE.pose :],
+        np.empty((6, 7)),
+    )
+    for at in (STATE.start, STATE.goal, STATE.target, STATE.retreat_pose):
+        state[at : at + 7] = state[STATE.pose : STATE.pose + 7]
+    for at in (STATE.commanded_gains, STATE.stiffness):
+        state[at : at + 3] = params[PARAM.stiffness : PARAM.stiffness + 3]
+        state[at + 3] = params[PARAM.rotational_stiffness]
+    state[STATE.commanded_gains + 4] = state[STATE.damping_ratio] = params[PARAM.damping_ratio]
+    state[STATE.path_tick] = params[PARAM.period]
+    state[STATE.stiffness_scale] = 1.0
+    state[STATE.tank] = params[PARAM.tank_start]
     begin_period(state)
     return state
 
@@ -78,31 +92,31 @@ def initial_state(params: np.ndarray, q: np.ndarray = READY) -> np.ndarray:
 def begin_period(state: np.ndarray) -> None:
     """Set the sums and peaks of a policy period to their beginning, in place."""
     state[PERIOD_SUMS[0] : PERIOD_SUMS[1]] = 0.0
-    state[S.gate_low] = 1.0
-    state[S.tank_low] = state[S.tank]
+    state[STATE.gate_low] = 1.0
+    state[STATE.tank_low] = state[STATE.tank]
 
 
 @kernel
 def step(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
-    mailbox: np.ndarray,
+    measurement: np.ndarray,
+    command_buffer: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the state after a tick and the torque to send; the old state stays valid.
 
     Args:
-        params: Packed `ControlConfig`, see `layout.P`.
-        state: See `layout.S`.
-        reading: What the robot said, see `layout.R`.
-        mailbox: What the host says, see `layout.M`.
+        params: Packed `ControlConfig`, see `packed.PARAM`.
+        state: See `packed.STATE`.
+        measurement: What the robot said, see `packed.MEAS`.
+        command_buffer: What the host says, see `packed.CMD`.
 
     Returns:
         State (STATE_SIZE,) and torque (7,) [N m], gravity excluded.
     """
     after = state.copy()
     torque = np.empty(7)
-    advance(params, after, reading, mailbox, NO_CRITIC, torque)
+    advance(params, after, measurement, command_buffer, NO_CRITIC, torque)
     return after, torque
 
 
@@ -110,211 +124,231 @@ def step(
 def advance(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
-    mailbox: np.ndarray,
+    measurement: np.ndarray,
+    command_buffer: np.ndarray,
     critic: np.ndarray,
     torque: np.ndarray,
 ) -> None:
     """Do what `step` does in place: `state` is changed, `torque` is written.
 
     Args:
-        params: Packed `ControlConfig`, see `layout.P`.
-        state: See `layout.S`.
-        reading: What the robot said, see `layout.R`.
-        mailbox: What the host says, see `layout.M`.
+        params: Packed `ControlConfig`, see `packed.PARAM`.
+        state: See `packed.STATE`.
+        measurement: What the robot said, see `packed.MEAS`.
+        command_buffer: What the host says, see `packed.CMD`.
         critic: Packed risk critic that passed `check_critic`, float32; may be empty.
         torque: Out, shape (7,) [N m].
     """
-    _tick(params, state, reading, mailbox, critic, NO_RECORD, torque)
+    _tick(params, state, measurement, command_buffer, critic, NO_RECORD, torque)
 
 
 @kernel
-def repeat(
+def replay_tick(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
-    mailbox: np.ndarray,
+    measurement: np.ndarray,
+    command_buffer: np.ndarray,
     record: np.ndarray,
     torque: np.ndarray,
 ) -> None:
     """Do what `advance` did once, with what the critic said then instead of the critic.
 
     Args:
-        params: Packed `ControlConfig`, see `layout.P`.
-        state: See `layout.S`, changed in place.
-        reading: What the robot said, see `layout.R`.
-        mailbox: What the host said, see `layout.M`.
+        params: Packed `ControlConfig`, see `packed.PARAM`.
+        state: See `packed.STATE`, changed in place.
+        measurement: What the robot said, see `packed.MEAS`.
+        command_buffer: What the host said, see `packed.CMD`.
         record: Risk and thresholds of that tick: `risk, risk_on, risk_off` of its state, (3,).
         torque: Out, shape (7,) [N m].
     """
-    _tick(params, state, reading, mailbox, NO_CRITIC, record, torque)
+    _tick(params, state, measurement, command_buffer, NO_CRITIC, record, torque)
 
 
 @kernel
 def _tick(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
-    mailbox: np.ndarray,
+    measurement: np.ndarray,
+    command_buffer: np.ndarray,
     critic: np.ndarray,
     record: np.ndarray,
     torque: np.ndarray,
 ) -> None:
-    fault = judge_state(params, state, reading)
-    if fault != 0 and int(state[S.mode]) < FAULT:
-        state[S.mode], state[S.fault] = FAULT, fault
-    if int(state[S.mode]) >= FAULT or int(state[S.mode]) == IDLE:
-        _let_go(params, state, reading, torque)
+    fault = check_measurement(params, state, measurement)
+    if fault != 0 and int(state[STATE.mode]) < FAULT:
+        state[STATE.mode], state[STATE.fault] = FAULT, fault
+    if int(state[STATE.mode]) >= FAULT or int(state[STATE.mode]) == IDLE:
+        _damp_without_target(params, state, measurement, torque)
         return
 
-    q = reading[R.q : R.q + 7]
+    q = measurement[MEAS.q : MEAS.q + 7]
     jacobian = np.empty((6, 7))
-    pose = state[S.pose : S.pose + 7]
-    target = state[S.target : S.target + 7]
-    _look(params, state, reading, jacobian)
+    pose = state[STATE.pose : STATE.pose + 7]
+    target = state[STATE.target : STATE.target + 7]
+    _update_kinematics(params, state, measurement, jacobian)
 
-    rest = np.empty(7)
-    starved = params[ON.energy] != 0.0 and state[S.tank] < params[P.tank_min]
-    barriers = rest_torque(params, state, reading, jacobian, starved, rest)
-    held_stiffness = state[S.stiffness : S.stiffness + 4]
-    held_pull = state[S.share] * spring(params, held_stiffness, pose, target, np.empty(6))
-    if state[S.tick] == 0.0:
-        state[S.potential] = held_pull + barriers
-    mode = int(state[S.mode])
-    fresh = (mode in (FOLLOWING, HUMAN)) and state[S.stale] == 0.0
-    healthy = settle(params, state, reading, held_pull + barriers, fresh or mode == HOLDING)
-    if not healthy and params[ON.observer] != 0.0 and mode != SOFT_STOP:
+    non_spring = np.empty(7)
+    starved = params[STAGE.energy] != 0.0 and state[STATE.tank] < params[PARAM.tank_min]
+    repulsion_energy = non_spring_torque(params, state, measurement, jacobian, starved, non_spring)
+    stiffness_now = state[STATE.stiffness : STATE.stiffness + 4]
+    spring_energy = state[STATE.stiffness_scale] * spring(
+        params, stiffness_now, pose, target, np.empty(6)
+    )
+    if state[STATE.tick] == 0.0:
+        state[STATE.potential] = spring_energy + repulsion_energy
+    mode = int(state[STATE.mode])
+    fresh = (mode in (FOLLOWING, HUMAN)) and state[STATE.ticks_stale] == 0.0
+    healthy = update_tank(
+        params, state, measurement, spring_energy + repulsion_energy, fresh or mode == HOLDING
+    )
+    if not healthy and params[STAGE.passivity] != 0.0 and mode != SOFT_STOP:
         soft_stop(params, state, AUDIT)
-    forget_credit(params, state, reading[R.elapsed])
+    decay_loan_window(params, state, measurement[MEAS.elapsed])
 
-    take_request(params, state, mailbox)
-    share = watch(params, state, reading, mailbox)
+    accept_command(params, state, command_buffer)
+    scale = update_mode(params, state, measurement, command_buffer)
     wanted, stiffness = np.empty(7), np.empty(4)
-    _aim(params, state, wanted, stiffness)
-    if params[ON.reflex] != 0.0:
+    _next_target(params, state, wanted, stiffness)
+    if params[STAGE.reflex] != 0.0:
         if record.size > 0:
             for i in range(3):
-                state[S.risk + i] = record[i]
+                state[STATE.risk + i] = record[i]
         else:
-            _judge_risk(params, state, reading, critic, wanted, stiffness)
-        _react(params, state, reading, wanted, stiffness)
+            _update_risk(params, state, measurement, critic, wanted, stiffness)
+        _run_reflex(params, state, measurement, wanted, stiffness)
 
-    held = reading[R.held : R.held + 7]
-    gate(params, state, jacobian, rest, held, wanted, stiffness, share, torque)
-    if params[ON.observer] != 0.0:
-        brake_excess(params, state, reading, torque)
-    if bound_torque(torque, held, params[P.torque_rate]):
-        state[S.clipped] += 1.0
+    commanded = measurement[MEAS.commanded_torque : MEAS.commanded_torque + 7]
+    limit_step_by_energy(
+        params, state, jacobian, non_spring, commanded, wanted, stiffness, scale, torque
+    )
+    if params[STAGE.passivity] != 0.0:
+        add_passivity_damping(params, state, measurement, torque)
+    if saturate_torque(torque, commanded, params[PARAM.torque_rate]):
+        state[STATE.torque_limited_ticks] += 1.0
 
-    state[S.potential] = state[S.spring] + barriers
-    state[S.q : S.q + 7] = q
-    state[S.torque : S.torque + 7] = torque
-    _sum_up(state, reading)
+    state[STATE.potential] = state[STATE.spring] + repulsion_energy
+    state[STATE.q : STATE.q + 7] = q
+    state[STATE.torque : STATE.torque + 7] = torque
+    _accumulate_stats(state, measurement)
 
 
 @kernel
-def _look(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: np.ndarray) -> None:
+def _update_kinematics(
+    params: np.ndarray, state: np.ndarray, measurement: np.ndarray, jacobian: np.ndarray
+) -> None:
     # pose, twist, and every few ticks what the arm's inertia is like there
-    q = reading[R.q : R.q + 7]
-    forward(q, params[P.tool : P.tool + 3], state[S.pose : S.pose + 7], jacobian)
+    q = measurement[MEAS.q : MEAS.q + 7]
+    forward(q, params[PARAM.tool : PARAM.tool + 3], state[STATE.pose : STATE.pose + 7], jacobian)
     for c in range(6):
         total = 0.0
         for i in range(7):
-            total += jacobian[c, i] * reading[R.dq + i]
-        state[S.twist + c] = total
-    if int(state[S.tick]) % RESHAPE == 0:
-        state[S.ratio] = state[S.asked + 4]
-        if state[S.reflex] != 0.0:
-            state[S.ratio] = max(state[S.ratio], params[P.reflex_damping_ratio])
-        shape(params, state, reading, jacobian)
-    blend_damping(state, 1.0 if state[S.tick] == 0.0 else BLEND)
-    feel_contact(params, state, reading)
-    feel_bias(state, reading)
+            total += jacobian[c, i] * measurement[MEAS.dq + i]
+        state[STATE.twist + c] = total
+    if int(state[STATE.tick]) % INERTIA_UPDATE_TICKS == 0:
+        state[STATE.damping_ratio] = state[STATE.commanded_gains + 4]
+        if state[STATE.reflex_active] != 0.0:
+            state[STATE.damping_ratio] = max(
+                state[STATE.damping_ratio], params[PARAM.reflex_damping_ratio]
+            )
+        update_task_inertia(params, state, measurement, jacobian)
+    blend_damping(state, 1.0 if state[STATE.tick] == 0.0 else DAMPING_BLEND)
+    detect_contact(params, state, measurement)
+    estimate_bias(state, measurement)
 
 
 @kernel
-def _aim(params: np.ndarray, state: np.ndarray, wanted: np.ndarray, stiffness: np.ndarray) -> None:
+def _next_target(
+    params: np.ndarray, state: np.ndarray, wanted: np.ndarray, stiffness: np.ndarray
+) -> None:
     # where the path is now, within every limit of place and speed
-    pose, target = state[S.pose : S.pose + 7], state[S.target : S.target + 7]
-    if state[S.progress] < params[P.period]:
-        state[S.progress] += 1.0
-    along(
-        state[S.start : S.start + 7],
-        state[S.goal : S.goal + 7],
-        state[S.progress] / params[P.period],
+    pose, target = state[STATE.pose : STATE.pose + 7], state[STATE.target : STATE.target + 7]
+    if state[STATE.path_tick] < params[PARAM.period]:
+        state[STATE.path_tick] += 1.0
+    pose_at(
+        state[STATE.start : STATE.start + 7],
+        state[STATE.goal : STATE.goal + 7],
+        state[STATE.path_tick] / params[PARAM.period],
         wanted,
     )
     for i in range(4):
-        stiffness[i] = state[S.asked + i]
-    if bound_target(params, pose, target, speed_limit(params, state), wanted):
-        state[S.leashed] += 1.0
+        stiffness[i] = state[STATE.commanded_gains + i]
+    if bound_target(params, pose, target, target_speed_limit(params, state), wanted):
+        state[STATE.target_limited_ticks] += 1.0
 
 
 @kernel
-def _judge_risk(
+def _update_risk(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
+    measurement: np.ndarray,
     critic: np.ndarray,
     wanted: np.ndarray,
     stiffness: np.ndarray,
 ) -> None:
-    state[S.risk] = 0.0
-    state[S.risk_on], state[S.risk_off] = critic[C.threshold_on], critic[C.threshold_off]
-    if critic[C.heads] == 0:
+    state[STATE.risk] = 0.0
+    state[STATE.risk_on], state[STATE.risk_off] = (
+        critic[RISK_HEADER.threshold_on],
+        critic[RISK_HEADER.threshold_off],
+    )
+    if critic[RISK_HEADER.heads] == 0:
         return
-    inputs, scratch = np.empty(PLACED), np.empty(SCRATCH, np.float32)
-    pose, twist = state[S.pose : S.pose + 7], state[S.twist : S.twist + 6]
-    wrench = reading[R.wrench : R.wrench + 6]
-    features(pose, twist, wrench, wanted, stiffness[:3], state[S.tank], inputs)
-    low, high = params[P.box_low : P.box_low + 3], params[P.box_high : P.box_high + 3]
-    place(pose, low, high, inputs)
-    state[S.risk] = risk(critic, inputs, scratch)
+    inputs, scratch = np.empty(NUM_FEATURES), np.empty(SCRATCH_SIZE, np.float32)
+    pose, twist = state[STATE.pose : STATE.pose + 7], state[STATE.twist : STATE.twist + 6]
+    wrench = measurement[MEAS.wrench : MEAS.wrench + 6]
+    features(pose, twist, wrench, wanted, stiffness[:3], state[STATE.tank], inputs)
+    low, high = (
+        params[PARAM.box_low : PARAM.box_low + 3],
+        params[PARAM.box_high : PARAM.box_high + 3],
+    )
+    position_in_box(pose, low, high, inputs)
+    state[STATE.risk] = predict_risk(critic, inputs, scratch)
 
 
 @kernel
-def _react(
+def _run_reflex(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
+    measurement: np.ndarray,
     wanted: np.ndarray,
     stiffness: np.ndarray,
 ) -> None:
-    state[S.risk_peak] = max(state[S.risk_peak], state[S.risk])
-    on, off = state[S.risk_on], state[S.risk_off]
-    latched = react(params, state, reading, on, off, wanted, stiffness)
-    if latched and int(state[S.mode]) != SOFT_STOP:
+    state[STATE.risk_peak] = max(state[STATE.risk_peak], state[STATE.risk])
+    on, off = state[STATE.risk_on], state[STATE.risk_off]
+    latched = apply_reflex(params, state, measurement, on, off, wanted, stiffness)
+    if latched and int(state[STATE.mode]) != SOFT_STOP:
         soft_stop(params, state, REFLEXES)
 
 
 @kernel
-def _let_go(params: np.ndarray, state: np.ndarray, reading: np.ndarray, torque: np.ndarray) -> None:
+def _damp_without_target(
+    params: np.ndarray, state: np.ndarray, measurement: np.ndarray, torque: np.ndarray
+) -> None:
     # damp while the velocity can be read, else only ramp; never trust a held torque that is not
     # finite either
-    held = np.empty(7)
+    commanded = np.empty(7)
     for i in range(7):
-        dq = reading[R.dq + i]
-        torque[i] = -4.0 * params[P.joint_damping] * dq if np.isfinite(dq) else 0.0
-        held[i] = reading[R.held + i]
-        if not np.isfinite(held[i]):
-            held[i] = state[S.torque + i]
-        if np.isfinite(reading[R.q + i]):
-            state[S.q + i] = reading[R.q + i]
-    bound_torque(torque, held, params[P.torque_rate])
-    state[S.torque : S.torque + 7] = torque
-    state[S.tick] += 1.0
-    state[S.ticks] += 1.0
+        dq = measurement[MEAS.dq + i]
+        torque[i] = -4.0 * params[PARAM.joint_damping] * dq if np.isfinite(dq) else 0.0
+        commanded[i] = measurement[MEAS.commanded_torque + i]
+        if not np.isfinite(commanded[i]):
+            commanded[i] = state[STATE.torque + i]
+        if np.isfinite(measurement[MEAS.q + i]):
+            state[STATE.q + i] = measurement[MEAS.q + i]
+    saturate_torque(torque, commanded, params[PARAM.torque_rate])
+    state[STATE.torque : STATE.torque + 7] = torque
+    state[STATE.tick] += 1.0
+    state[STATE.ticks] += 1.0
 
 
 @kernel
-def _sum_up(state: np.ndarray, reading: np.ndarray) -> None:
+def _accumulate_stats(state: np.ndarray, measurement: np.ndarray) -> None:
     force, speed = 0.0, 0.0
     for i in range(3):
-        force += reading[R.wrench + i] * reading[R.wrench + i]
-        speed += state[S.twist + i] * state[S.twist + i]
-    state[S.force_square] += force
-    state[S.force_peak] = max(state[S.force_peak], np.sqrt(force))
-    state[S.speed_peak] = max(state[S.speed_peak], np.sqrt(speed))
-    state[S.tank_low] = min(state[S.tank_low], state[S.tank])
-    state[S.tick] += 1.0
-    state[S.ticks] += 1.0
+        force += measurement[MEAS.wrench + i] * measurement[MEAS.wrench + i]
+        speed += state[STATE.twist + i] * state[STATE.twist + i]
+    state[STATE.force_square] += force
+    state[STATE.force_peak] = max(state[STATE.force_peak], np.sqrt(force))
+    state[STATE.speed_peak] = max(state[STATE.speed_peak], np.sqrt(speed))
+    state[STATE.tank_low] = min(state[STATE.tank_low], state[STATE.tank])
+    state[STATE.tick] += 1.0
+    state[STATE.ticks] += 1.0

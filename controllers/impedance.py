@@ -1,6 +1,6 @@
 """The virtual spring and damper at the tool, and what else pulls on the joints.
 
-    F = g K clip(x_d - x) - D v,    tau = J^T F + N tau_posture + tau_damping + tau_barrier
+    F = g K clip(x_d - x) - D v,    tau = J^T F + N tau_posture + tau_damping + tau_repulsion
 
 Clipping a diagonal spring element by element makes it the gradient of a Huber potential, so that it
 stays a passive spring whose pull is bounded by K c. Rotation is clipped by norm.
@@ -19,13 +19,13 @@ import math
 
 import numpy as np
 
-from controllers.joints import barrier, brake, top_speed
+from controllers.jacobi import symmetric_eigen
+from controllers.joint_limit_avoidance import joint_speed_limit, limit_repulsion, overspeed_damping
 from controllers.kernel import kernel
-from controllers.layout import P, R, S
+from controllers.packed import MEAS, PARAM, STATE
 from controllers.rotation import between
-from controllers.symmetric import eigen
 
-REGULAR = 1e-4  # [1/kg, 1/(kg m^2)], added to the inverse task inertia near singularities
+REGULARISATION = 1e-4  # [1/kg, 1/(kg m^2)], added to the inverse task inertia near singularities
 
 
 @kernel
@@ -45,7 +45,7 @@ def spring(
         target: Of the spring's other end, shape (7,).
         force: Out, shape (6,), base frame [N, N m].
     """
-    energy, clip = 0.0, params[P.clip]
+    energy, clip = 0.0, params[PARAM.max_stretch]
     for i in range(3):
         error = target[i] - pose[i]
         reach = min(abs(error), clip)
@@ -55,7 +55,7 @@ def spring(
         (pose[3], pose[4], pose[5], pose[6]), (target[3], target[4], target[5], target[6])
     )
     angle = math.sqrt(phi[0] * phi[0] + phi[1] * phi[1] + phi[2] * phi[2])
-    reach = min(angle, params[P.rotational_clip])
+    reach = min(angle, params[PARAM.max_rotational_stretch])
     energy += stiffness[3] * reach * (angle - 0.5 * reach)
     scale = stiffness[3] if angle <= reach else stiffness[3] * reach / angle
     for i in range(3):
@@ -64,21 +64,23 @@ def spring(
 
 
 @kernel
-def shape(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: np.ndarray) -> None:
+def update_task_inertia(
+    params: np.ndarray, state: np.ndarray, measurement: np.ndarray, jacobian: np.ndarray
+) -> None:
     """Write damping and dynamically consistent inverse for this pose.
 
     The task inertia is L = (J M^-1 J^T)^-1.
 
     Args:
         params: Packed `ControlConfig`.
-        state: Changed in place: `damping_goal` and `projector`.
-        reading: Of this tick.
+        state: Changed in place: `damping_goal` and `jacobian_inverse`.
+        measurement: Of this tick.
         jacobian: Shape (6, 7).
     """
     chol = np.empty((7, 7))
     for i in range(7):
         for j in range(i + 1):
-            total = reading[R.mass + 7 * i + j]
+            total = measurement[MEAS.mass_matrix + 7 * i + j]
             for k in range(j):
                 total -= chol[i, k] * chol[j, k]
             chol[i, j] = math.sqrt(max(total, 1e-9)) if i == j else total / chol[j, j]
@@ -97,7 +99,7 @@ def shape(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: 
     low = np.empty((6, 6))  # Cholesky factor of J M^-1 J^T
     for i in range(6):
         for j in range(i + 1):
-            total = REGULAR if i == j else 0.0
+            total = REGULARISATION if i == j else 0.0
             for k in range(7):
                 total += jacobian[i, k] * lift[k, j]
             for k in range(j):
@@ -110,7 +112,7 @@ def shape(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: 
             for k in range(i + 1, 6):
                 total -= low[k, i] * lifted[k, c]
             lifted[i, c] = total / low[i, i]
-    factorise(params, state, low, lifted)
+    design_damping(params, state, low, lifted)
     for i in range(7):
         half = np.empty(6)
         for c in range(6):
@@ -121,11 +123,13 @@ def shape(params: np.ndarray, state: np.ndarray, reading: np.ndarray, jacobian: 
             total = 0.0
             for k in range(6):
                 total += half[k] * lifted[c, k]
-            state[S.projector + 6 * i + c] = total
+            state[STATE.jacobian_inverse + 6 * i + c] = total
 
 
 @kernel
-def factorise(params: np.ndarray, state: np.ndarray, low: np.ndarray, lifted: np.ndarray) -> None:
+def design_damping(
+    params: np.ndarray, state: np.ndarray, low: np.ndarray, lifted: np.ndarray
+) -> None:
     """Write the damping that gives every mode of arm and spring the same damping ratio.
 
     With L = Q0 Q0^T and K = Q0 (U diag(k) U^T) Q0^T: D = Q0 U diag(2 z sqrt(k)) U^T Q0^T. Each mode
@@ -138,15 +142,15 @@ def factorise(params: np.ndarray, state: np.ndarray, low: np.ndarray, lifted: np
         low: Cholesky factor of L^-1, shape (6, 6).
         lifted: Q0, its inverse transposed, shape (6, 6).
     """
-    dt = params[P.dt]
+    dt = params[PARAM.dt]
     modes, vectors = np.empty((6, 6)), np.empty((6, 6))
     for i in range(6):
         for j in range(6):
             total = 0.0
             for k in range(max(i, j), 6):
-                total += low[k, i] * state[S.stiffness + min(k, 3)] * low[k, j]
+                total += low[k, i] * state[STATE.stiffness + min(k, 3)] * low[k, j]
             modes[i, j] = total
-    eigen(modes, vectors)
+    symmetric_eigen(modes, vectors)
     axes = np.empty((6, 6))  # Q0 U
     for i in range(6):
         for j in range(6):
@@ -157,73 +161,78 @@ def factorise(params: np.ndarray, state: np.ndarray, low: np.ndarray, lifted: np
     rates = np.empty(6)
     for i in range(6):
         mode = max(modes[i, i], 0.0)
-        wanted = 2.0 * state[S.ratio] * math.sqrt(mode)
+        wanted = 2.0 * state[STATE.damping_ratio] * math.sqrt(mode)
         rates[i] = min(max(wanted, 1.5 * dt * mode), 0.25 / dt)
     for i in range(6):
         for j in range(i + 1):
             total = 0.0
             for k in range(6):
                 total += axes[i, k] * rates[k] * axes[j, k]
-            state[S.damping_goal + 6 * i + j] = state[S.damping_goal + 6 * j + i] = total
+            state[STATE.damping_goal + 6 * i + j] = state[STATE.damping_goal + 6 * j + i] = total
 
 
 @kernel
 def blend_damping(state: np.ndarray, part: float) -> None:
     """Move the damping a part of the way to its goal; between two that damp, all damp."""
     for i in range(36):
-        state[S.damping + i] += part * (state[S.damping_goal + i] - state[S.damping + i])
+        state[STATE.damping + i] += part * (
+            state[STATE.damping_goal + i] - state[STATE.damping + i]
+        )
 
 
 @kernel
-def rest_torque(
+def non_spring_torque(
     params: np.ndarray,
     state: np.ndarray,
-    reading: np.ndarray,
+    measurement: np.ndarray,
     jacobian: np.ndarray,
     starved: bool,
     out: np.ndarray,
 ) -> float:
-    """Write every torque but the spring's and return the barriers' potential [J].
+    """Write every torque but the spring's and return the joint limits' repulsive potential [J].
 
     Args:
         params: Packed `ControlConfig`.
         state: Of the chain.
-        reading: Of this tick.
+        measurement: Of this tick.
         jacobian: Shape (6, 7).
         starved: The tank is empty: nothing that could drive, only what damps.
         out: Shape (7,), [N m].
     """
     null = np.empty(7)
-    bound = params[P.posture_torque]
-    stiffness = 0.0 if starved else params[P.posture_stiffness]
+    bound = params[PARAM.posture_torque]
+    stiffness = 0.0 if starved else params[PARAM.posture_stiffness]
     for i in range(7):
-        pull = stiffness * (state[S.posture + i] - reading[R.q + i])
-        pull -= params[P.posture_damping] * reading[R.dq + i]
+        pull = stiffness * (state[STATE.posture + i] - measurement[MEAS.q + i])
+        pull -= params[PARAM.posture_damping] * measurement[MEAS.dq + i]
         null[i] = max(-bound, min(bound, pull))
     wrench = np.empty(6)
     for c in range(6):
         total = 0.0
         for k in range(6):
-            total += state[S.damping + 6 * c + k] * state[S.twist + k]
+            total += state[STATE.damping + 6 * c + k] * state[STATE.twist + k]
         for i in range(7):
-            total += state[S.projector + 6 * i + c] * null[i]
+            total += state[STATE.jacobian_inverse + 6 * i + c] * null[i]
         wrench[c] = total
-    damping = params[P.joint_damping] * (5.0 if starved else 1.0)
+    damping = params[PARAM.joint_damping] * (5.0 if starved else 1.0)
     potential = 0.0
     for i in range(7):
-        total = null[i] - damping * reading[R.dq + i]
+        total = null[i] - damping * measurement[MEAS.dq + i]
         for c in range(6):
             total -= jacobian[c, i] * wrench[c]
-        push, energy = barrier(
-            reading[R.q + i],
-            params[P.q_low + i],
-            params[P.q_high + i],
-            params[P.joint_margin],
-            params[P.joint_barrier],
+        push, energy = limit_repulsion(
+            measurement[MEAS.q + i],
+            params[PARAM.q_low + i],
+            params[PARAM.q_high + i],
+            params[PARAM.joint_margin],
+            params[PARAM.joint_repulsion],
         )
-        top = top_speed(params, i, reading[R.q + i], reading[R.dq + i])
-        total += push + brake(
-            reading[R.dq + i], top, params[P.speed_share], params[P.speed_braking]
+        top = joint_speed_limit(params, i, measurement[MEAS.q + i], measurement[MEAS.dq + i])
+        total += push + overspeed_damping(
+            measurement[MEAS.dq + i],
+            top,
+            params[PARAM.speed_share],
+            params[PARAM.overspeed_damping],
         )
         potential += energy
         out[i] = total

@@ -26,7 +26,7 @@ class JointLimits(NamedTuple):
     speed: np.ndarray  # (7,) [rad/s]
     slowing: np.ndarray  # (7,) [rad/s^2]; 0 where the speed limit is the same everywhere
     offset: np.ndarray  # (7,) [rad/s]
-    barrier: float  # [N m/rad], least stiffness of the spring near a joint's end
+    repulsion: float  # [N m/rad], least stiffness of the spring near a joint's end
 
 
 PANDA = JointLimits(Q_LOW, Q_HIGH, DQ_MAX, np.zeros(7), np.zeros(7), 0.0)

@@ -17,8 +17,8 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ROOT = Path(__file__).resolve().parent.parent
-CRITIC = "handrail/critic.py"  # its offsets are compiled into the chain
-COMPILED = ("controllers", CRITIC, "robot_env/recorder", "robot_env/robots")  # all compiled code
+CRITIC = "handrail/risk_critic/format.py"  # its offsets are compiled into the chain
+COMPILED = ("controllers", CRITIC, "robot_env/recorder", "robot_env/arms")  # all compiled code
 
 
 def chain_digest() -> str:

@@ -1,6 +1,6 @@
 """How likely is a violation soon: the risk critic's inputs and its forward pass at control rate.
 
-The critic is advisory. Whoever acts on it may only lower the controller's authority; the limits and
+The critic is advisory. Whoever acts on it may only lower the controller's stiffness; the limits and
 the energy tank hold whether it is right, wrong or absent.
 
 Source:
@@ -18,12 +18,12 @@ import numpy as np
 from controllers.kernel import kernel
 from controllers.kinematics import forward
 from controllers.rotation import between
-from handrail.critic import (
-    HEADER,
+from handrail.risk_critic.format import (
+    HEADER_SIZE,
     INPUT_CLIP,
     MAX_INPUTS,
     MAX_WIDTH,
-    C,
+    RISK_HEADER,
     check_critic,
     empty_critic,
     pack_critic,
@@ -32,15 +32,15 @@ from handrail.critic import (
 
 __all__ = [
     "FEATURES",
-    "PLACED",
-    "SCRATCH",
+    "NUM_FEATURES",
+    "SCRATCH_SIZE",
     "check_critic",
     "empty_critic",
     "features",
-    "features_along",
+    "features_of_recording",
     "pack_critic",
-    "place",
-    "risk",
+    "position_in_box",
+    "predict_risk",
     "unpack_critic",
 ]
 
@@ -53,9 +53,9 @@ FEATURES = {  # name -> columns of the critic's input; free of the task's frame 
     "tank": slice(21, 22),  # energy left to spend [J]
     "place": slice(22, 25),  # optional: tool minus the middle of the config's box [m]
 }
-FREE = FEATURES["tank"].stop  # [values], of the inputs that know no place
-PLACED = FEATURES["place"].stop  # [values], of all inputs
-SCRATCH = MAX_INPUTS + 2 * MAX_WIDTH  # [values], float32, that `risk` needs to work in
+NUM_RELATIVE_FEATURES = FEATURES["tank"].stop  # [values], of the inputs that know no place
+NUM_FEATURES = FEATURES["place"].stop  # [values], of all inputs
+SCRATCH_SIZE = MAX_INPUTS + 2 * MAX_WIDTH  # [values], float32, that `predict_risk` needs to work in
 
 
 @kernel
@@ -68,7 +68,7 @@ def features(
     tank: float,
     out: np.ndarray,
 ) -> None:
-    """Write the first `FREE` of the critic's inputs, see `FEATURES`.
+    """Write the first `NUM_RELATIVE_FEATURES` of the critic's inputs, see `FEATURES`.
 
     Args:
         pose: Of the tool, base frame, shape (7,): [m], xyzw.
@@ -77,7 +77,7 @@ def features(
         target: Pose of the virtual spring's other end, shape (7,).
         stiffness: Translational, in effect, shape (3,) [N/m].
         tank: Energy left to spend [J].
-        out: Shape (>= FREE,).
+        out: Shape (>= NUM_RELATIVE_FEATURES,).
     """
     phi = between(
         (pose[3], pose[4], pose[5], pose[6]), (target[3], target[4], target[5], target[6])
@@ -93,21 +93,23 @@ def features(
 
 
 @kernel
-def place(pose: np.ndarray, box_low: np.ndarray, box_high: np.ndarray, out: np.ndarray) -> None:
+def position_in_box(
+    pose: np.ndarray, box_low: np.ndarray, box_high: np.ndarray, out: np.ndarray
+) -> None:
     """Write where the tool is in the config's box, for a critic that knows its place.
 
     Args:
         pose: Of the tool, base frame, shape (7,): [m], xyzw.
         box_low: `ControlConfig.box_low`, shape (3,) [m].
         box_high: `ControlConfig.box_high`, shape (3,) [m].
-        out: Shape (PLACED,); the last three are written.
+        out: Shape (NUM_FEATURES,); the last three are written.
     """
     for i in range(3):
         out[22 + i] = pose[i] - 0.5 * (box_low[i] + box_high[i])
 
 
 @kernel
-def features_along(
+def features_of_recording(
     q: np.ndarray,
     dq: np.ndarray,
     wrench: np.ndarray,
@@ -131,7 +133,7 @@ def features_along(
         tool: Tool centre in the hand's frame, shape (3,) [m].
         box_low: `ControlConfig.box_low`, shape (3,) [m].
         box_high: `ControlConfig.box_high`, shape (3,) [m].
-        out: Shape (T, PLACED).
+        out: Shape (T, NUM_FEATURES).
     """
     pose, jacobian, twist = np.empty(7), np.empty((6, 7)), np.empty(6)
     for t in range(len(tank)):
@@ -141,11 +143,11 @@ def features_along(
             for i in range(7):
                 twist[c] += jacobian[c, i] * dq[t, i]
         features(pose, twist, wrench[t], target[t], stiffness[t], tank[t], out[t])
-        place(pose, box_low, box_high, out[t])
+        position_in_box(pose, box_low, box_high, out[t])
 
 
 @kernel
-def risk(weights: np.ndarray, inputs: np.ndarray, scratch: np.ndarray) -> float:
+def predict_risk(weights: np.ndarray, inputs: np.ndarray, scratch: np.ndarray) -> float:
     """Return the discounted probability of a violation, by the most pessimistic head, 0..1.
 
     Nothing is allocated and the time doesn't depend on the values. An input that is not finite is
@@ -154,23 +156,23 @@ def risk(weights: np.ndarray, inputs: np.ndarray, scratch: np.ndarray) -> float:
     Args:
         weights: Packed critic that passed `check_critic`, float32; an empty one gives 0.
         inputs: From `features`, shape (>= the critic's inputs,).
-        scratch: Shape (SCRATCH,) float32, overwritten.
+        scratch: Shape (SCRATCH_SIZE,) float32, overwritten.
     """
-    heads = int(weights[C.heads])
+    heads = int(weights[RISK_HEADER.heads])
     if heads == 0:
         return 0.0
-    count, layers = int(weights[C.inputs]), int(weights[C.layers])
+    count, layers = int(weights[RISK_HEADER.inputs]), int(weights[RISK_HEADER.layers])
     for i in range(count):
-        x = (np.float32(inputs[i]) - weights[HEADER + i]) * weights[HEADER + count + i]
+        x = (np.float32(inputs[i]) - weights[HEADER_SIZE + i]) * weights[HEADER_SIZE + count + i]
         if not math.isfinite(x):
             return 1.0
         scratch[i] = min(max(x, np.float32(-INPUT_CLIP)), np.float32(INPUT_CLIP))
-    at = HEADER + 2 * count
+    at = HEADER_SIZE + 2 * count
     worst = -np.inf
     for _ in range(heads):
         x, n = scratch[:count], count
         for layer in range(layers):
-            m = int(weights[C.widths + layer])
+            m = int(weights[RISK_HEADER.widths + layer])
             start = MAX_INPUTS + MAX_WIDTH * (layer % 2)
             y = scratch[start : start + m]
             _dense(weights[at : at + n * m], weights[at + n * m : at + n * m + m], x, y)

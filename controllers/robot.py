@@ -16,7 +16,7 @@ import numpy as np
 from handrail.errors import ProtocolMismatch
 
 
-class Source(IntEnum):
+class Authority(IntEnum):
     """Who asks; the host decides what a client may name itself, by what it was granted."""
 
     POLICY = 0
@@ -63,7 +63,7 @@ class Fault(IntEnum):
 _HELD = {Fault.NONE: Mode.IDLE, Fault.USER_STOP: Mode.USER_STOP, Fault.GUIDING: Mode.GUIDING}
 
 
-def held_mode(fault: Fault) -> Mode:
+def mode_without_control(fault: Fault) -> Mode:
     """Return the mode of an arm that its robot holds by itself.
 
     Args:
@@ -76,7 +76,7 @@ class Request(NamedTuple):
     """What the actor asks of the host for the next policy period."""
 
     seq: int  # increases by one per request
-    source: int  # Source
+    authority: int  # Source
     position: np.ndarray  # (3,) float64, target of the tool centre, base frame [m]
     quaternion: np.ndarray  # (4,) float64, xyzw, target orientation of the tool, base frame
     gripper: float  # target width between the fingers [m], 0 is closed
@@ -87,7 +87,7 @@ class Request(NamedTuple):
         """Return the request as a flat (REQUEST_SIZE,) float64 array."""
         return np.array(
             [
-                *(self.seq, self.source, *self.position, *self.quaternion, self.gripper),
+                *(self.seq, self.authority, *self.position, *self.quaternion, self.gripper),
                 *(*self.stiffness, self.damping_ratio),
             ],
             np.float64,
@@ -125,7 +125,7 @@ class Snapshot:
     """What the host says at the end of a policy period; sums and peaks are over that period.
 
     Pose and twist come from the measured joints. `target_*` is where the virtual spring's other end
-    really is, after interpolation, leash, box, speed limit and gate. `truth` has the success flag
+    really is, after interpolation, limits and gate. `privileged_state` has the success flag
     first and is zero on a real robot.
     """
 
@@ -150,22 +150,22 @@ class Snapshot:
     tank_low: float = 0.0  # least of it [J]
     spring: float = 0.0  # energy of the virtual springs [J]
     gated_ticks: int = 0  # ticks in which the tank or a torque limit held the target back
-    clipped_ticks: int = 0  # ticks in which the last-line torque clip acted
-    leashed_ticks: int = 0  # ticks in which leash, box or speed limit changed the target
+    torque_limited_ticks: int = 0  # ticks in which the torque limits acted
+    target_limited_ticks: int = 0  # ticks in which a limit of place or speed changed the target
     gate_mean: float = 1.0  # share of the steps that the gate granted [-]
     gate_low: float = 1.0  # least share [-]
     energy_injected: float = 0.0  # positive jumps of the spring's energy that were paid for [J]
     energy_refused: float = 0.0  # what the gate did not grant [J]
     energy_out: float = 0.0  # work of the torques on the arm [J]
     risk_peak: float = 0.0  # largest risk that the critic saw [-]
-    reflex_ticks: int = 0  # ticks in which the reflex held authority down
+    reflex_ticks: int = 0  # ticks in which the reflex held the stiffness down
     force_peak: float = 0.0  # largest |F| measured [N]
     force_rms: float = 0.0  # [N]
     speed_peak: float = 0.0  # largest speed of the tool centre [m/s]
     tick_us: float = 0.0  # mean wall time of one tick (read, chain, physics) [µs]
     late_ticks: int = 0  # ticks that began after their deadline; real time only
     dropped_requests: int = 0  # requests refused since reset: not finite, out of order
-    truth: np.ndarray = field(default_factory=_zeros16)  # simulation only, from the task
+    privileged_state: np.ndarray = field(default_factory=_zeros16)  # simulation only, from the task
 
     def pack(self, out: np.ndarray | None = None) -> np.ndarray:
         """Return the snapshot as a flat (SNAPSHOT_SIZE,) float64 array.

@@ -9,46 +9,46 @@ import math
 
 import numpy as np
 
-from controllers.bias import felt
+from controllers.force_bias import contact_force
 from controllers.kernel import kernel
-from controllers.layout import ON, P, R, S
+from controllers.packed import MEAS, PARAM, STAGE, STATE
 from controllers.rotation import between, turn
 
 
 @kernel
-def feel_contact(params: np.ndarray, state: np.ndarray, reading: np.ndarray) -> None:
+def detect_contact(params: np.ndarray, state: np.ndarray, measurement: np.ndarray) -> None:
     """Note when the tool was last touched.
 
     Args:
         params: Packed `ControlConfig`.
-        state: Changed in place: `touched`.
-        reading: Of this tick.
+        state: Changed in place: `ticks_since_contact`.
+        measurement: Of this tick.
     """
-    if felt(state, reading, np.empty(3)) > params[P.contact_force]:
-        state[S.touched] = 0.0
+    if contact_force(state, measurement, np.empty(3)) > params[PARAM.contact_force_threshold]:
+        state[STATE.ticks_since_contact] = 0.0
     else:
-        state[S.touched] += reading[R.elapsed]
+        state[STATE.ticks_since_contact] += measurement[MEAS.elapsed]
 
 
 @kernel
-def speed_limit(params: np.ndarray, state: np.ndarray) -> float:
+def target_speed_limit(params: np.ndarray, state: np.ndarray) -> float:
     """Return how fast the target may move now [m/s].
 
     Args:
         params: Packed `ControlConfig`.
         state: Of the chain, with this tick's pose.
     """
-    if params[ON.contact] == 0.0:
-        return params[P.max_speed]
+    if params[STAGE.contact] == 0.0:
+        return params[PARAM.max_speed]
     zone, inside = False, True
     for i in range(3):
-        low, high = params[P.contact_low + i], params[P.contact_high + i]
+        low, high = params[PARAM.contact_low + i], params[PARAM.contact_high + i]
         zone = zone or low < high
-        inside = inside and low <= state[S.pose + i] <= high
-    recent = state[S.touched] * params[P.dt] < params[P.contact_time]
+        inside = inside and low <= state[STATE.pose + i] <= high
+    recent = state[STATE.ticks_since_contact] * params[PARAM.dt] < params[PARAM.contact_time]
     if recent or (zone and inside):
-        return min(params[P.contact_speed], params[P.max_speed])
-    return params[P.max_speed]
+        return min(params[PARAM.contact_speed], params[PARAM.max_speed])
+    return params[PARAM.max_speed]
 
 
 @kernel
@@ -64,7 +64,7 @@ def bound_speed(params: np.ndarray, speed: float, previous: np.ndarray, wanted: 
         wanted: Target of this tick, shape (7,), changed in place.
     """
     changed = False
-    step = speed * params[P.dt]
+    step = speed * params[PARAM.dt]
     moved = 0.0
     for i in range(3):
         moved += (wanted[i] - previous[i]) * (wanted[i] - previous[i])
@@ -76,7 +76,7 @@ def bound_speed(params: np.ndarray, speed: float, previous: np.ndarray, wanted: 
     before = (previous[3], previous[4], previous[5], previous[6])
     phi = between(before, (wanted[3], wanted[4], wanted[5], wanted[6]))
     angle = math.sqrt(phi[0] * phi[0] + phi[1] * phi[1] + phi[2] * phi[2])
-    step = params[P.max_rotation_speed] * params[P.dt]
+    step = params[PARAM.max_rotation_speed] * params[PARAM.dt]
     if angle > step:
         wanted[3], wanted[4], wanted[5], wanted[6] = turn(before, phi, step / angle)
         changed = True

@@ -1,4 +1,4 @@
-"""Where the target may be: inside the box and the cone, outside the keep-out boxes."""
+"""Where the target may be: inside the box, tilted little, outside the keep-out boxes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from controllers.kernel import kernel
-from controllers.layout import P
+from controllers.packed import PARAM
 from controllers.rotation import turn, z_axis
 
 
 @kernel
 def bound_box(params: np.ndarray, wanted: np.ndarray) -> bool:
-    """Bring a wanted target within box and cone; return whether it changed.
+    """Bring a wanted target within box and tilt; return whether it changed.
 
     Args:
         params: Packed `ControlConfig`.
@@ -21,18 +21,20 @@ def bound_box(params: np.ndarray, wanted: np.ndarray) -> bool:
     """
     changed = False
     for i in range(3):
-        kept = min(max(wanted[i], params[P.box_low + i]), params[P.box_high + i])
+        kept = min(max(wanted[i], params[PARAM.box_low + i]), params[PARAM.box_high + i])
         changed = changed or kept != wanted[i]
         wanted[i] = kept
     aim = (wanted[3], wanted[4], wanted[5], wanted[6])
     axis = z_axis(aim)
     tilt = math.acos(max(-1.0, min(1.0, -axis[2])))
-    if tilt > params[P.cone]:
+    if tilt > params[PARAM.max_tilt]:
         # turn back about the horizontal axis that raises the tilt
         length = math.hypot(axis[0], axis[1])
         if length > 1e-9:
             back = (-axis[1] / length, axis[0] / length, 0.0)
-            wanted[3], wanted[4], wanted[5], wanted[6] = turn(aim, back, tilt - params[P.cone])
+            wanted[3], wanted[4], wanted[5], wanted[6] = turn(
+                aim, back, tilt - params[PARAM.max_tilt]
+            )
             changed = True
     return changed
 
@@ -50,8 +52,8 @@ def keep_out(params: np.ndarray, previous: np.ndarray, wanted: np.ndarray) -> bo
         wanted: Target of this tick, shape (7,), changed in place.
     """
     changed = False
-    for n in range(int(params[P.boxes])):
-        at = P.keep_out + 6 * n
+    for n in range(int(params[PARAM.boxes])):
+        at = PARAM.keep_out + 6 * n
         inside = True
         for i in range(3):
             inside = inside and params[at + i] < wanted[i] < params[at + 3 + i]

@@ -26,19 +26,19 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("actor.commands.train", "train a task through the whole stack"),
-    "new": Command("actor.commands.new", "make a run folder, for processes on several hosts"),
-    "record": Command("actor.commands.record", "record demonstrations into a run folder"),
-    "bc": Command("actor.commands.bc", "train the base policy from demonstrations"),
-    "eval": Command("actor.commands.eval", "evaluate a run's newest checkpoint"),
-    "status": Command("actor.commands.status", "how a run stands now, on each of its hosts"),
-    "report": Command("actor.commands.report", "write a run's summary and picture again"),
-    "risk": Command("actor.commands.risk", "train, calibrate or plot a run's risk critic"),
+    "train": Command("actor.cli.train", "train a task through the whole stack"),
+    "new": Command("actor.cli.new", "make a run folder, for processes on several hosts"),
+    "record": Command("actor.cli.record", "record demonstrations into a run folder"),
+    "bc": Command("actor.cli.bc", "train the base policy from demonstrations"),
+    "eval": Command("actor.cli.eval", "evaluate a run's newest checkpoint"),
+    "status": Command("actor.cli.status", "how a run stands now, on each of its hosts"),
+    "report": Command("actor.cli.report", "write a run's summary and picture again"),
+    "risk": Command("actor.cli.risk.command", "train, calibrate or plot a run's risk critic"),
     "recorder": Command(
         "robot_env.recorder.commands", "the flight recorder: dump, plot, replay, ls"
     ),
     "data": Command(
-        "actor.commands.data",
+        "actor.cli.data",
         "a run's rows: ls, verify, repair, prune, export, backup, label, …",
     ),
     "keys": Command("handrail.keys.commands", "this host's keys, and which hosts it lets in"),

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from handrail.checks import install, links, machine, network, timing
-from handrail.checks.finding import FAIL, OK, ROLES, Finding
+from handrail.checks import install, ipc, machine, network, timing
+from handrail.checks.result import FAIL, OK, ROLES, CheckResult
 
-USUAL = ("host", "actor", "learner", "sim")  # what `handrail train` needs
+DEFAULT_ROLES = ("host", "actor", "learner", "sim")  # what `handrail train` needs
 _MEANING = {
     "host": "run the 1 kHz control process",
     "actor": "run a policy",
@@ -32,13 +32,13 @@ def main(argv: list[str] | None = None) -> int:
         "--role",
         action="append",
         choices=ROLES,
-        help=f"role to judge by, may be repeated (default: {', '.join(USUAL)})",
+        help=f"role to judge by, may be repeated (default: {', '.join(DEFAULT_ROLES)})",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    asked = tuple(options.role or USUAL)
-    findings = [f for f in examine(asked) if set(f.roles) & set(asked)]
-    verdicts = {role: works(findings, role) for role in asked}
+    asked = tuple(options.role or DEFAULT_ROLES)
+    findings = [f for f in run_checks(asked) if set(f.roles) & set(asked)]
+    verdicts = {role: role_works(findings, role) for role in asked}
     if options.json:
         report = {
             "ok": all(verdicts.values()),
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if all(verdicts.values()) else 1
 
 
-def examine(roles: Sequence[str]) -> list[Finding]:
+def run_checks(roles: Sequence[str]) -> list[CheckResult]:
     """Return the findings of every check that concerns the roles."""
     found = [*install.packages(), *install.dependencies()]
     if "sim" in roles:
@@ -60,18 +60,23 @@ def examine(roles: Sequence[str]) -> list[Finding]:
         found += machine.accelerator()
     found += machine.resources(Path.cwd())
     if "host" in roles:
-        found += [*timing.clocks(), *timing.rights(), *network.governors(), *network.cards()]
+        found += [
+            *timing.clocks(),
+            *timing.rt_privileges(),
+            *network.governors(),
+            *network.network_cards(),
+        ]
     if any(f.name == "core" and f.state == FAIL for f in found):
         return found
-    return [*found, *links.links()]
+    return [*found, *ipc.local_ipc()]
 
 
-def works(findings: Sequence[Finding], role: str) -> bool:
+def role_works(findings: Sequence[CheckResult], role: str) -> bool:
     """Return whether nothing was found that keeps a role from working."""
     return not any(f.state == FAIL and role in f.roles for f in findings)
 
 
-def _show(findings: Sequence[Finding], verdicts: dict[str, bool]) -> None:
+def _show(findings: Sequence[CheckResult], verdicts: dict[str, bool]) -> None:
     try:
         from rich.console import Console
     except ImportError:  # the doctor must be able to say that rich is missing
@@ -107,7 +112,7 @@ def _show(findings: Sequence[Finding], verdicts: dict[str, bool]) -> None:
         )
 
 
-def _show_plainly(findings: Sequence[Finding], verdicts: dict[str, bool]) -> None:
+def _show_plainly(findings: Sequence[CheckResult], verdicts: dict[str, bool]) -> None:
     for f in findings:
         remedy = f"\n       -> {f.remedy}" if f.remedy else ""
         print(f"{f.state:<5}{f.name}: {f.text}{remedy}")
@@ -115,7 +120,7 @@ def _show_plainly(findings: Sequence[Finding], verdicts: dict[str, bool]) -> Non
         print(f"{role}: {'works' if fine else 'does not work, ' + _why(findings, role)}")
 
 
-def _why(findings: Sequence[Finding], role: str) -> str:
+def _why(findings: Sequence[CheckResult], role: str) -> str:
     return "see " + ", ".join(f.name for f in findings if f.state == FAIL and role in f.roles)
 
 

@@ -25,7 +25,7 @@ class ProtocolMismatch(Error, ValueError):
     """Two peers disagree on protocol version, task or spec; the message names both sides."""
 
 
-class Damaged(ProtocolMismatch):
+class CorruptMessage(ProtocolMismatch):
     """A message was changed on its way; whoever gets it goes on as if it had been lost."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from handrail.runs import Run
+from handrail.run_folder import Run
 
 
 class Metrics:

@@ -12,36 +12,37 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from handrail.sparing import Sparing
+from handrail.log_rate_limit import RateLimitedFilter
 
-SUPERVISOR = "HANDRAIL_SUPERVISOR"  # environment: pid of the supervisor
-CORES = "HANDRAIL_CORES"  # environment: comma-separated cores of this process
-KEYS = "HANDRAIL_KEYS"  # environment: folder of this host's keys, instead of [link] keys
-DESCRIPTORS = 8192  # [-], of a process that others connect to; the usual limit is 1024
+SUPERVISOR_ENV = "HANDRAIL_SUPERVISOR"  # environment: pid of the supervisor
+CORES_ENV = "HANDRAIL_CORES"  # environment: comma-separated cores of this process
+KEYS_ENV = "HANDRAIL_KEYS"  # environment: folder of this host's keys, instead of [link] keys
+FD_LIMIT = 8192  # [-], of a process that others connect to; the usual limit is 1024
 _PR_SET_PDEATHSIG = 1
 
 
-def join_supervisor(farewell: signal.Signals) -> None:
-    """Have the kernel send `farewell` when the supervisor dies, and keep to the given cores.
+def attach_to_supervisor(death_signal: signal.Signals) -> None:
+    """Have the kernel send `death_signal` when the supervisor dies, and keep to the given cores.
 
     Without a supervisor in the environment nothing happens.
 
     Args:
-        farewell: SIGKILL where every write is crash-safe, SIGTERM where the arm must come to rest.
+        death_signal: SIGKILL where every write is crash-safe, SIGTERM where the arm must come to
+            rest.
     """
-    cores = os.environ.get(CORES)
+    cores = os.environ.get(CORES_ENV)
     if cores:
         with contextlib.suppress(OSError, ValueError):
             os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    supervisor = os.environ.get(SUPERVISOR)
+    supervisor = os.environ.get(SUPERVISOR_ENV)
     if not supervisor:
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(farewell), 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != int(supervisor):  # it died before the call above
         raise SystemExit(1)
 
 
-def allow_descriptors(count: int = DESCRIPTORS) -> int:
+def raise_fd_limit(count: int = FD_LIMIT) -> int:
     """Let this process open so many files and sockets, or as many as the system lets it.
 
     Returns:
@@ -76,14 +77,14 @@ def split_cores(available: list[int]) -> dict[str, str]:
 def log_to_stderr(name: str) -> logging.Logger:
     """Return a process's logger; other people's libraries are heard from warnings on.
 
-    What others can provoke can't fill it, see `sparing`.
+    What others can provoke can't fill it, see `log_rate_limit`.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
     )
     for handler in logging.getLogger().handlers:
-        if not any(isinstance(known, Sparing) for known in handler.filters):
-            handler.addFilter(Sparing())
+        if not any(isinstance(known, RateLimitedFilter) for known in handler.filters):
+            handler.addFilter(RateLimitedFilter())
     for own in (name, "handrail"):
         logging.getLogger(own).setLevel(logging.INFO)
     return logging.getLogger(name)

@@ -37,7 +37,7 @@ class Transition:
     state: np.ndarray  # (S,) float32
     action: np.ndarray  # (A,) float32, what was sent to the host: after edit, clip and human
     policy_action: np.ndarray  # (A,) float32, what the policy wanted
-    filter_delta: np.ndarray  # (A,) float32, what the host changed: realised - sent
+    filter_delta: np.ndarray  # (A,) float32, what the host changed: executed - sent
     base_action: np.ndarray  # (A,) float32, the base's proposal for this step; 0 without a base
     base_pos: int = 0  # [-], position of base_action within its chunk
     base_valid: bool = False  # False: no base, or it failed

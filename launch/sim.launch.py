@@ -12,7 +12,7 @@ MODULES = {"host": "robot_env", "learner": "learner", "actor": "actor"}
 
 def prepare(task, out=""):
     """Make a run folder and return it with each role's command."""
-    from actor.commands.folder import new
+    from actor.cli.run_folders import new
 
     run, _ = new(task, [], Path(out) if out else None, "train")
     folder = str(run.folder.resolve())
@@ -29,12 +29,12 @@ def start(context):
     from launch.events import Shutdown
     from launch.substitutions import LaunchConfiguration
 
-    from handrail.process import SUPERVISOR
+    from handrail.process import SUPERVISOR_ENV
 
     folder, commands = prepare(
         LaunchConfiguration("task").perform(context), LaunchConfiguration("out").perform(context)
     )
-    environment = {SUPERVISOR: str(os.getpid()), "OMP_NUM_THREADS": "1"}
+    environment = {SUPERVISOR_ENV: str(os.getpid()), "OMP_NUM_THREADS": "1"}
     processes = {
         role: ExecuteProcess(
             cmd=command, name=role, output="screen", additional_env=environment, respawn=False

@@ -1,1 +1,1 @@
-"""Learns a policy from rows: one action operator, critics, actors, bases, and their pace."""
+"""Learns a policy from rows: one action composer, critics, actors, bases, and their pace."""

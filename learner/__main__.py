@@ -10,10 +10,10 @@ from pathlib import Path
 
 from handrail.errors import Error
 from handrail.process import (
-    KEYS,
-    allow_descriptors,
-    join_supervisor,
+    KEYS_ENV,
+    attach_to_supervisor,
     log_to_stderr,
+    raise_fd_limit,
     stop_on_signals,
 )
 
@@ -25,16 +25,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keys", type=Path, help="folder of this host's keys")
     options = parser.parse_args(argv)
     if options.keys is not None:
-        os.environ[KEYS] = str(options.keys)
-    join_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
-    allow_descriptors()
+        os.environ[KEYS_ENV] = str(options.keys)
+    attach_to_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
+    raise_fd_limit()
     log = log_to_stderr("learner")
     with stop_on_signals() as stop:
         try:
             from handrail.config import load_toml
-            from handrail.runs import open_run
+            from handrail.run_folder import open_run
             from handrail.spec import EnvSpec, load_spec
-            from learner.server import Server
+            from learner.service.server import Server
 
             run = open_run(options.run)
             spec: EnvSpec = load_spec(run.spec)

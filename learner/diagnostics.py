@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learner.batch import Batch, Rows
-from learner.networks import Params, activations
-from learner.operator import Operator
-from learner.replay import Replay
-from learner.update import Fixed, LearnerState, batch_of, target_of
+from learner.algo.action import ActionComposer
+from learner.algo.batch import Batch, Rows
+from learner.algo.update import LearnerState, UpdateContext, batch_of, target_of
+from learner.data.replay import Replay
+from learner.nets.mlp import Params, activations
 
 ROWS = 128  # of each kind that a report is made from
 RECENT = 5000  # [rows], of which Q is held against the return
@@ -81,27 +81,31 @@ def draw_returns(replay: Replay, start: np.ndarray) -> tuple[Rows, np.ndarray]:
     Where time cut the episode, what would have come after is left to the critics' own value of the
     last state, as the backup does. A person's help counts as what happened.
     """
-    windows = replay.windows(start, len(replay.source), handover="through")
+    windows = replay.windows(start, len(replay.source), at_takeover="through")
     finished = (windows.discount == 0) | replay.end[windows.bootstrap]
     extra = np.stack([windows.reward, windows.discount], -1)
     return Rows(replay.rows[start], replay.rows[windows.bootstrap], extra), finished
 
 
 @partial(jax.jit, static_argnums=0)
-def td_error(operator: Operator, learner: LearnerState, rows: Rows, fixed: Fixed) -> jax.Array:
+def td_error(
+    composer: ActionComposer, learner: LearnerState, rows: Rows, fixed: UpdateContext
+) -> jax.Array:
     """Return the mean |Q - target| of windows (B,), in reward.
 
     Q is the mean over heads and the target that of a critic step, so that the error is comparable
     with `td_demo` and `td_online`.
     """
-    value, target = _judge(operator, learner, fixed, rows)
+    value, target = _judge(composer, learner, fixed, rows)
     return jnp.abs(value - target).mean()
 
 
 @partial(jax.jit, static_argnums=0)
-def diagnose(operator: Operator, learner: LearnerState, sample: Sample, fixed: Fixed) -> jax.Array:
+def diagnose(
+    composer: ActionComposer, learner: LearnerState, sample: Sample, fixed: UpdateContext
+) -> jax.Array:
     """Return NAMES as one vector, nan for what isn't known."""
-    value, target = jax.lax.map(partial(_judge, operator, learner, fixed), sample.rows)
+    value, target = jax.lax.map(partial(_judge, composer, learner, fixed), sample.rows)
     counted = jnp.asarray(sample.counted)
 
     def mean(x: jax.Array, part: int) -> jax.Array:
@@ -109,10 +113,10 @@ def diagnose(operator: Operator, learner: LearnerState, sample: Sample, fixed: F
 
     error = jnp.abs(value - target)
     holdout, train = mean(error, 0), mean(error, 1)
-    batch = _batch(operator, fixed, Rows(*(leaf[1] for leaf in sample.rows)))
-    activation = operator.config.activation
+    batch = _batch(composer, fixed, Rows(*(leaf[1] for leaf in sample.rows)))
+    activation = composer.config.activation
     critic_input = jnp.concatenate([batch.state, batch.action], -1)
-    actor_input = operator.features(batch.state, batch.context)
+    actor_input = composer.features(batch.state, batch.context)
     in_critics = jax.vmap(lambda head: dormant_share(head, critic_input, activation))
     values = {
         "td_holdout": holdout,
@@ -129,10 +133,10 @@ def diagnose(operator: Operator, learner: LearnerState, sample: Sample, fixed: F
 
 
 def report(
-    operator: Operator, learner: LearnerState, sample: Sample, fixed: Fixed
+    composer: ActionComposer, learner: LearnerState, sample: Sample, fixed: UpdateContext
 ) -> dict[str, float]:
     """Return the known values by their NAMES; waits for them."""
-    vector = np.asarray(diagnose(operator, learner, sample, fixed)).tolist()
+    vector = np.asarray(diagnose(composer, learner, sample, fixed)).tolist()
     return {name: v for name, v in zip(NAMES, vector, strict=True) if v == v}
 
 
@@ -160,15 +164,15 @@ def weight_norm(params: Params) -> jax.Array:
     return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params)))
 
 
-def _batch(operator: Operator, fixed: Fixed, rows: Rows) -> Batch:
-    action = len(operator.reach)
+def _batch(composer: ActionComposer, fixed: UpdateContext, rows: Rows) -> Batch:
+    action = len(composer.residual_scale)
     return batch_of(fixed, rows, rows.now.shape[-1] - 2 * action - 3, action)
 
 
 def _judge(
-    operator: Operator, learner: LearnerState, fixed: Fixed, rows: Rows
+    composer: ActionComposer, learner: LearnerState, fixed: UpdateContext, rows: Rows
 ) -> tuple[jax.Array, jax.Array]:
-    batch = _batch(operator, fixed, rows)
+    batch = _batch(composer, fixed, rows)
     key = jax.random.fold_in(jax.random.fold_in(fixed.key, 8), learner.step)
-    target, _ = target_of(operator, fixed, learner, batch, key)
-    return operator.value(learner.critic, batch.state, batch.action).mean(0), target
+    target, _ = target_of(composer, fixed, learner, batch, key)
+    return composer.value(learner.critic, batch.state, batch.action).mean(0), target

@@ -16,10 +16,10 @@ from typing import Any, get_args
 
 from handrail.config import check, from_dict
 from learner.config import LearnerConfig, PresetName
-from learner.scaling import scaled
+from learner.utd_scaling import scaled
 
 _FROM_SCRATCH: dict[str, Any] = {
-    "edit_from": "zeros",
+    "residual_on": "zeros",
     "actor": "sac",
     "collect": 0.02,
     "collect_with": "policy",
@@ -30,23 +30,23 @@ _FROM_SCRATCH: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "resfit": {},
     "rlpd": _FROM_SCRATCH,
-    "serl": {**_FROM_SCRATCH, "activation": "tanh", "ensemble": 10, "batch": 256, "n_step": 1},
-    "hil_serl": {**_FROM_SCRATCH, "activation": "tanh", "ensemble": 2, "batch": 256, "n_step": 1},
-    "ibrl": {"edit_from": "zeros", "select": "best", "explore_noise": 0.1},
+    "serl": {**_FROM_SCRATCH, "activation": "tanh", "num_qs": 10, "batch": 256, "n_step": 1},
+    "hil_serl": {**_FROM_SCRATCH, "activation": "tanh", "num_qs": 2, "batch": 256, "n_step": 1},
+    "ibrl": {"residual_on": "zeros", "select": "best", "explore_noise": 0.1},
     "expo": {"select": "best", "actor": "sac", "initial_log_std": -1.0},
-    "idql": {"select": "best", "scale": (0.0,), "samples": 31},
+    "idql": {"select": "best", "residual_scale": (0.0,), "samples": 31},
     "residual_hil": {
         "actor": "sac",
         "initial_log_std": -1.0,
         "select": "best",
         "margin": 0.5,
-        "own_successes": True,
-        "retreat": 0.05,
-        "proof": True,
-        "quiet_every": 3,
-        "handover": "terminal",
+        "successes_as_demos": True,
+        "backoff_level": 0.05,
+        "require_improvement": True,
+        "noise_free_every": 3,
+        "at_takeover": "terminal",
         "value_loss": "cross_entropy",
-        "anneal": 0.5,
+        "lr_decay_fraction": 0.5,
     },
 }
 

@@ -13,26 +13,27 @@ import jax
 import numpy as np
 
 from handrail.config import check, digest
+from handrail.episode_label import EpisodeLabel
 from handrail.errors import CheckpointError, Error
-from handrail.label import Label
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
-from learner import diagnostics, governor, phases
+from learner import diagnostics
+from learner.algo import schedule, utd_governor
+from learner.algo.action import make_action_composer
+from learner.algo.lagrangian import CostMultiplier
+from learner.algo.update import METRICS, UpdateContext, init_state, make_update
 from learner.bases.bc import BCWeights, Report, fit_bc, predict
-from learner.bases.queue import roll_along
+from learner.bases.queue import relabel_episode
 from learner.config import BaseConfig, LearnerConfig
-from learner.devices import Devices
-from learner.feed import Feed
-from learner.holdout import held_out
-from learner.normaliser import fit, identity
-from learner.operator import make_operator
-from learner.packet import PolicyWeights, template
-from learner.price import Price
-from learner.publication import Publication
-from learner.replay import Replay
-from learner.trees import flatten, unflatten
-from learner.trust import Trust, gain
-from learner.update import METRICS, Fixed, init_state, make_update
+from learner.data.holdout import is_held_out
+from learner.data.prefetch import Prefetcher
+from learner.data.replay import Replay
+from learner.data.sharding import DeviceMesh
+from learner.nets.normaliser import fit, identity
+from learner.nets.pytree_io import flatten, unflatten
+from learner.policy.publish import Publication
+from learner.policy.residual_schedule import ResidualSchedule, residual_gain
+from learner.policy.weights import PolicyWeights, template
 
 FORMAT = 1  # of state_dict
 CLOCK = "time_left"  # the part of the state that says how far the time limit is
@@ -61,8 +62,8 @@ class Trainer:
             check(name in spec.slices, "base.ignore", name, f"one of {', '.join(spec.slices)}")
         self.config, self.base_config, self.spec, self.seed = config, base, spec, seed
         self.replay = Replay(config, spec)
-        self.price = Price(config)
-        self.trust = Trust(config)
+        self.cost_multiplier = CostMultiplier(config)
+        self.residual_schedule = ResidualSchedule(config)
         self.env_steps = 0
         self.rows = 0  # rows and labels, passed over or not: the place in the stream
         self.updates = 0
@@ -73,27 +74,27 @@ class Trainer:
         self.fitted = False  # whether fit_base has run, so that there is something to publish
         self._normalised = False
         self._key = jax.random.key(seed)
-        self._operator = make_operator(config, spec)
-        self._devices = Devices(config.devices)
-        self._feed = Feed(config, self.replay, self._devices, self._key, seed)
-        sizes = (self._operator, spec.state, spec.action)
+        self._composer = make_action_composer(config, spec)
+        self._devices = DeviceMesh(config.devices)
+        self._prefetcher = Prefetcher(config, self.replay, self._devices, self._key, seed)
+        sizes = (self._composer, spec.state, spec.action)
         state = init_state(*sizes, jax.random.fold_in(self._key, 0))
-        self._state = state if config.devices == 1 else self._devices.whole(state)
-        everywhere = self._devices.everywhere
-        self._critic_only = make_update(*sizes, with_actor=False, everywhere=everywhere)
-        self._full = make_update(*sizes, with_actor=True, everywhere=everywhere)
+        self._state = state if config.devices == 1 else self._devices.replicate(state)
+        replicated = self._devices.replicated
+        self._critic_only = make_update(*sizes, with_actor=False, replicated=replicated)
+        self._full = make_update(*sizes, with_actor=True, replicated=replicated)
         self._metrics: jax.Array | None = None
-        self.publication = Publication(self._operator)
+        self.publication = Publication(self._composer)
 
     @property
-    def phase(self) -> phases.Phase:
+    def phase(self) -> schedule.Phase:
         """Where the run stands."""
-        return phases.phase(self.config, self.env_steps, self.updates)
+        return schedule.phase(self.config, self.env_steps, self.updates)
 
     @property
     def gain(self) -> float:
         """Share of its reach that an edit has now."""
-        return gain(self.config, self.trust.ramp, self.env_steps, self.updates)
+        return residual_gain(self.config, self.residual_schedule.ramp, self.env_steps, self.updates)
 
     @property
     def compilations(self) -> int:
@@ -109,15 +110,15 @@ class Trainer:
         self.rows += 1
         if row.source == Source.EVAL:
             return
-        held = held_out(self.config.holdout, self.seed, actor, row.episode)
-        self.replay.add(row, actor, held)
-        if self.price.add(row, actor):
-            self.replay.price = self.price.value
-        self.trust.add(row, actor)
+        held_out = is_held_out(self.config.holdout, self.seed, actor, row.episode)
+        self.replay.add(row, actor, held_out)
+        if self.cost_multiplier.add(row, actor):
+            self.replay.cost_multiplier = self.cost_multiplier.value
+        self.residual_schedule.add(row, actor)
         if row.source == Source.ONLINE and not row.end:
             self.env_steps += 1
 
-    def label(self, label: Label, actor: int = 0) -> None:
+    def label(self, label: EpisodeLabel, actor: int = 0) -> None:
         """Take in what is said of an episode after the fact; it counts as a row of the stream.
 
         Args:
@@ -126,7 +127,7 @@ class Trainer:
         """
         self.rows += 1
         self.replay.label(label, actor)
-        self.trust.label(label, actor)
+        self.residual_schedule.label(label, actor)
 
     def fit_base(self, report: Report | None = None) -> dict[str, float]:
         """Fit normaliser and base to the demonstrations, and give these the base's contexts.
@@ -169,9 +170,9 @@ class Trainer:
 
     def due(self) -> int:
         """Return how many updates the governor allows now."""
-        if len(self.replay.online) + len(self.replay.anchors) == 0:
+        if len(self.replay.online) + len(self.replay.prior_data) == 0:
             return 0
-        return governor.due(self.config, self.env_steps, self.updates)
+        return utd_governor.due(self.config, self.env_steps, self.updates)
 
     def advance(self, limit: int, report: bool = True) -> dict[str, float]:
         """Run the updates that are due, at most `limit`, in whole compiled calls.
@@ -188,14 +189,14 @@ class Trainer:
         if calls > 0:
             self._fit_normaliser_from_rollouts()
         for _ in range(calls):
-            warming = self.updates < phases.critic_updates(self.config)
+            warming = self.updates < schedule.critic_updates(self.config)
             train_gain = self.gain if self.config.train_gain == "ramp" else 1.0
-            packed = self._feed.packed(self.updates)
-            fixed = self._feed.fixed(self.normaliser, self.gain, train_gain)
-            nothing_to_edit = self._operator.active == 0
+            packed = self._prefetcher.packed(self.updates)
+            fixed = self._prefetcher.fixed(self.normaliser, self.gain, train_gain)
+            nothing_to_edit = self._composer.num_edited_dims == 0
             update = self._critic_only if warming or nothing_to_edit else self._full
             self._state, self._metrics = update(self._state, packed, fixed)
-            self._feed.used_by(self._metrics)
+            self._prefetcher.used_by(self._metrics)
             self.updates += block
         counts = {"ran": float(calls * block), "updates": float(self.updates)}
         return {**self.metrics(), **counts} if report else counts
@@ -204,20 +205,20 @@ class Trainer:
         """Return the scalars of the last compiled call; waits for it."""
         values: dict[str, float] = {
             "gain": self.gain,
-            "retreats": float(self.trust.retreats),
-            "proven": float(self.trust.proven),
+            "retreats": float(self.residual_schedule.backoffs),
+            "proven": float(self.residual_schedule.improved),
             "updates_per_step": self.updates / max(1, self.env_steps),
             "refused": float(self.publication.refused),
-            "cost_price": self.price.value,
-            "episode_cost": self.price.last_cost,
-            **self._feed.sent,
+            "cost_price": self.cost_multiplier.value,
+            "episode_cost": self.cost_multiplier.last_cost,
+            **self._prefetcher.sent,
         }
         if self._metrics is not None:
             pairs = zip(METRICS, np.asarray(self._metrics).tolist(), strict=True)
             values.update({name: value for name, value in pairs if value == value})
-        verdict = self.publication.verdict
-        if verdict is not None and verdict.change == verdict.change:
-            values["gate_change"] = verdict.change
+        decision = self.publication.decision
+        if decision is not None and decision.change == decision.change:
+            values["gate_change"] = decision.change
         return values
 
     def diagnose(self) -> dict[str, float]:
@@ -226,21 +227,21 @@ class Trainer:
             return {}
         rng = np.random.default_rng((self.seed, 7, self.updates))
         sample = diagnostics.draw_sample(self.replay, rng)
-        return diagnostics.report(self._operator, self._state, sample, self._fixed())
+        return diagnostics.report(self._composer, self._state, sample, self._fixed())
 
     def packet(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return meta data and arrays for the actor, as copies: of the last good weights.
 
-        Those are the newest unless the gate refuses them; `publication.verdict` says so and why.
+        Those are the newest unless the gate refuses them; `publication.decision` says so and why.
 
         Raises:
             Error: The weights aren't finite and none ever were.
         """
         rng = np.random.default_rng((self.seed, 6, self.updates))
         weights, error = self._weights(), self._holdout_error(rng)
-        if self.publication.ask(weights, self.updates, self.replay, rng, error):
+        if self.publication.try_accept(weights, self.updates, self.replay, rng, error):
             self.version += 1
-            self.publication.name(self._meta())
+            self.publication.set_meta(self._meta())
         return self.publication.packet()
 
     def state_dict(self) -> dict[str, Any]:
@@ -303,7 +304,7 @@ class Trainer:
         self.normaliser = unflatten(like.normaliser, arrays, "normaliser")
         self.base = None if like.base is None else unflatten(like.base, arrays, "base")
         restored = unflatten(self._state, arrays, "state")
-        self._state = self._devices.whole(restored)
+        self._state = self._devices.replicate(restored)
         self.updates, self.version = meta["updates"], meta["version"]
         self.base_version = meta["base_version"]
         self.fitted, self._normalised = meta["fitted"], meta["normalised"]
@@ -311,9 +312,9 @@ class Trainer:
         if self.base is not None:
             self._relabel()
 
-    def _fixed(self) -> Fixed:
+    def _fixed(self) -> UpdateContext:
         gain = np.float32(self.gain)
-        return Fixed(self._feed.key, self.normaliser, gain, gain)
+        return UpdateContext(self._prefetcher.key, self.normaliser, gain, gain)
 
     def _holdout_error(self, rng: np.random.Generator) -> float | None:
         if self.phase != "online" or self.updates == 0:
@@ -321,7 +322,7 @@ class Trainer:
         rows = diagnostics.draw_holdout(self.replay, rng)
         if rows is None:
             return None
-        return float(diagnostics.td_error(self._operator, self._state, rows, self._fixed()))
+        return float(diagnostics.td_error(self._composer, self._state, rows, self._fixed()))
 
     def _weights(self) -> PolicyWeights:
         state = self._state
@@ -338,8 +339,8 @@ class Trainer:
             "has_base": self.base is not None,
             "normaliser_hash": self.normaliser.hash,
             "scale": self.gain,
-            "ramp": list(self.trust.ramp),
-            "proven": self.trust.proven,
+            "ramp": list(self.residual_schedule.ramp),
+            "proven": self.residual_schedule.improved,
         }
 
     def _relabel(self) -> None:
@@ -353,7 +354,7 @@ class Trainer:
             padded[: len(states)] = states
             chunks = np.asarray(predict(self.spec.action, base, self.normaliser, padded))
             phase = int(rng.integers(execute))
-            rolled = roll_along(lambda _, c=chunks: c, states, execute, phase)
+            rolled = relabel_episode(lambda _, c=chunks: c, states, execute, phase)
             self.replay.set_base(slots, *rolled, valid=True)
 
     def _fit_normaliser_from_rollouts(self) -> None:

@@ -15,19 +15,19 @@ from typing import get_args
 from controllers.config import ControlConfig
 from handrail.config import from_dict, load_toml
 from handrail.errors import Error, ProtocolMismatch
-from handrail.process import join_supervisor, stop_on_signals
-from handrail.runs import Run, open_run
+from handrail.process import attach_to_supervisor, stop_on_signals
+from handrail.run_folder import Run, open_run
+from robot_env.arms.franka.config import FrankaConfig
+from robot_env.arms.sim.mujoco_robot import MujocoConfig
 from robot_env.client import HostClient
-from robot_env.door import Door
-from robot_env.grant import Grant, Keyring
-from robot_env.host import HostCore, with_zone
-from robot_env.live import LiveServer
-from robot_env.log_aside import logged_aside
-from robot_env.realtime import HostConfig, RobotName
+from robot_env.host.async_logging import logging_in_background
+from robot_env.host.authorization import HostKey, Permission
+from robot_env.host.config import HostConfig, RobotName
+from robot_env.host.core import HostCore, with_zone
+from robot_env.host.lockstep_server import LockstepServer
+from robot_env.host.realtime_server import RealtimeServer
+from robot_env.host.socket import HostSocket
 from robot_env.recorder.recorder import Recorder, describe
-from robot_env.robots.franka_config import FrankaConfig
-from robot_env.robots.mujoco import MujocoConfig
-from robot_env.serve import LockstepServer
 from robot_env.tasks import TaskConfig, make
 from robot_env.teleop.scripted import OperatorConfig
 
@@ -37,7 +37,7 @@ log = logging.getLogger("host")
 def main(argv: list[str] | None = None) -> int:
     """Run the robot host of a run folder until a signal comes; return the exit code."""
     options = _parser().parse_args(argv)
-    join_supervisor(signal.SIGTERM)  # the arm must come to rest
+    attach_to_supervisor(signal.SIGTERM)  # the arm must come to rest
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         run = open_run(options.run)
         if options.recover:
             return _recover(run)
-        door = Door(run.id)
+        host_socket = HostSocket(run.id)
         try:
-            with logged_aside():
-                _serve(run, door, options)
+            with logging_in_background():
+                _serve(run, host_socket, options)
         finally:
-            door.close()
+            host_socket.close()
     except Error as error:
         log.error("%s", error)
         return 2
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
+def _serve(run: Run, host_socket: HostSocket, options: argparse.Namespace) -> None:
     config, core = _load(run, options)
     core.load_critic_of(run.folder)
     begin = time.monotonic()
@@ -79,17 +79,17 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
     for end in (waker, wake):
         end.setblocking(False)
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    viewer, keyring, whole = None, None, True
+    viewer, host_key, whole = None, None, True
     try:
         with stop_on_signals() as stop:
             if options.view:
                 from robot_env.viewer import Viewer
 
                 viewer = Viewer(core.robot.model, core.robot.data)
-            server = LiveServer if config.realtime else LockstepServer
-            keyring = Keyring(run.key, config.human)
-            door.open(keyring)
-            server(core, door, config, stop, wake, viewer.sync if viewer else None).run()
+            server = RealtimeServer if config.realtime else LockstepServer
+            host_key = HostKey(run.host_key, config.human)
+            host_socket.open(host_key)
+            server(core, host_socket, config, stop, wake, viewer.sync if viewer else None).run()
     except Exception as error:
         core.note(f"exception {type(error).__name__}: {error}")
         whole = False
@@ -100,8 +100,8 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
         wake.close()
         if viewer is not None:
             viewer.close()
-        if keyring is not None:
-            keyring.close()
+        if host_key is not None:
+            host_key.close()
         core.robot.close()
         core.close()
         if core.recorder is not None:
@@ -111,7 +111,7 @@ def _serve(run: Run, door: Door, options: argparse.Namespace) -> None:
 
 def _recover(run: Run) -> int:
     """Ask a running host to leave its robot's fault."""
-    with HostClient.connect(run.id, ask=Grant.RECOVER, key=run.key) as client:
+    with HostClient.connect(run.id, ask=Permission.RECOVER, key=run.host_key) as client:
         client.recover()
     log.info("recovered; the arm moves again with the next episode")
     return 0
@@ -138,7 +138,7 @@ def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
     control = with_zone(control, task.contact_zone)
     robot = None
     if config.robot != "mujoco":
-        from robot_env.robots.franka_open import open_franka
+        from robot_env.arms.franka.open import open_franka
 
         franka = from_dict(FrankaConfig, tables.get("franka", {}), "franka")
         config = dataclasses.replace(config, realtime=True)  # the robot waits for nobody

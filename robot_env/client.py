@@ -15,12 +15,12 @@ import numpy as np
 
 from controllers.robot import REQUEST_SIZE, Request, Snapshot
 from handrail.errors import DeviceLost, NotGranted, ProtocolMismatch
-from robot_env import doorbell
-from robot_env.critic_slot import send_array
-from robot_env.dial import Caller, dial
-from robot_env.grant import Grant, why_refused
-from robot_env.pulse import Pulse
-from robot_env.shared import Block, Segment
+from robot_env.host import messages
+from robot_env.host.authorization import Permission, why_refused
+from robot_env.host.connect import Credentials, connect
+from robot_env.host.heartbeat import Heartbeat
+from robot_env.host.risk_critic_buffer import send_array
+from robot_env.host.shared_memory import Segment, SeqlockBlock
 
 if TYPE_CHECKING:
     from robot_env.tasks.base import Task
@@ -38,7 +38,7 @@ class HostClient:
         run_id: str,
         spec_hash: str | None = None,
         answer_within: float = 60.0,
-        ask: Grant = Grant.POLICY,
+        ask: Permission = Permission.POLICY,
         key: Path | None = None,
     ) -> None:
         """Remember whom to call; `connect` is the usual way to a client that stands.
@@ -50,11 +50,11 @@ class HostClient:
             ask: What to be granted beyond the policy's authority.
             key: File of the host's key, `Run.key`; needed to be granted more.
         """
-        self._caller = Caller(run_id, spec_hash, ask | Grant.POLICY, key)
-        self.grant = Grant.POLICY  # what the host granted
+        self._credentials = Credentials(run_id, spec_hash, ask | Permission.POLICY, key)
+        self.grant = Permission.POLICY  # what the host granted
         self._answer_within = answer_within
         self._conn: socket.socket | None = None
-        self._pulse: Pulse | None = None
+        self._heartbeat: Heartbeat | None = None
         self._segment: Segment
         self._period = 0.1  # [s]
         self._next = 0.0  # [s], end of the period under way; real time
@@ -67,7 +67,7 @@ class HostClient:
         *,
         deadline: float = 120.0,
         answer_within: float = 60.0,
-        ask: Grant = Grant.POLICY,
+        ask: Permission = Permission.POLICY,
         key: Path | None = None,
     ) -> HostClient:
         """Return a client that has authority over the arm of a run.
@@ -123,7 +123,7 @@ class HostClient:
             except DeviceLost as error:
                 if time.monotonic() > end:
                     raise DeviceLost(
-                        f"no robot host for run {self._caller.run_id} within {deadline:g} s "
+                        f"no robot host for run {self._credentials.run_id} within {deadline:g} s "
                         f"(last: {error}); start one with `handrail host --run <folder>`"
                     ) from None
             time.sleep(_RETRY)
@@ -135,13 +135,13 @@ class HostClient:
             seed: Everything random about the episode comes from it.
 
         Returns:
-            The first snapshot and the nominal vector of the task.
+            The first snapshot and the task's goal estimate.
 
         Raises:
             DeviceLost: The host is gone.
         """
-        reply = self._call(doorbell.RESET, {"seed": int(seed)})
-        values = self._read(self._segment.nominal)
+        reply = self._call(messages.RESET, {"seed": int(seed)})
+        values = self._read(self._segment.goal_estimate)
         self._next = time.monotonic() + self._period
         return self._snapshot(), values[: int(reply["nominal"])]
 
@@ -154,7 +154,7 @@ class HostClient:
         Raises:
             DeviceLost: The host is gone, or it cut the episode; reset first.
             ProtocolMismatch: The request was refused and changed nothing.
-            NotGranted: It names a source that this client was not granted; it changed nothing.
+            NotGranted: It names an authority that this client was not granted; it changed nothing.
         """
         values = request.pack()
         if values.shape != (REQUEST_SIZE,):
@@ -163,7 +163,7 @@ class HostClient:
             )
         if not self.realtime:
             self._segment.request.write(values)
-            self._call(doorbell.STEP)
+            self._call(messages.STEP)
             return self._snapshot()
         return self._step_realtime(values)
 
@@ -180,7 +180,7 @@ class HostClient:
         """Return the task's camera images, name -> (H, W, 3) uint8."""
         if not self._segment.images:
             return {}
-        self._call(doorbell.IMAGES)
+        self._call(messages.IMAGES)
         return {name: image.copy() for name, image in self._segment.images.items()}
 
     def render(self, camera: str, width: int, height: int) -> np.ndarray:
@@ -192,7 +192,7 @@ class HostClient:
             height: [px].
         """
         payload = {"camera": camera, "width": int(width), "height": int(height)}
-        reply = self._call(doorbell.RENDER, payload)
+        reply = self._call(messages.RENDER, payload)
         fd = reply.pop("fd", None)
         if fd is None:
             raise ProtocolMismatch("the host answered a render without a picture")
@@ -204,7 +204,7 @@ class HostClient:
 
     def dump(self) -> str:
         """Have the host write its flight recorder to the run folder and return the file's path."""
-        return str(self._call(doorbell.DUMP)["path"])
+        return str(self._call(messages.DUMP)["path"])
 
     def load_critic(self, array: np.ndarray) -> int:
         """Hand the host a packed risk critic and return the newest version that it holds.
@@ -215,7 +215,7 @@ class HostClient:
         """
         fd = send_array(array)
         try:
-            return int(self._call(doorbell.CRITIC, {}, fd)["version"])
+            return int(self._call(messages.CRITIC, {}, fd)["version"])
         finally:
             os.close(fd)
 
@@ -226,15 +226,15 @@ class HostClient:
 
         Raises:
             Error: It can't be left; the message says what a person has to do.
-            NotGranted: This client didn't ask for `Grant.RECOVER` when it connected.
+            NotGranted: This client didn't ask for `Permission.RECOVER` when it connected.
         """
-        self._call(doorbell.RECOVER)
+        self._call(messages.RECOVER)
 
     def close(self) -> None:
         """Give the authority back; safe to call twice."""
         if self._conn is not None:
             with contextlib.suppress(DeviceLost):
-                doorbell.send(self._conn, doorbell.CLOSE)
+                messages.send(self._conn, messages.CLOSE)
             self._drop()
 
     def __enter__(self) -> HostClient:
@@ -244,11 +244,11 @@ class HostClient:
         self.close()
 
     def _connect(self, wait: float) -> None:
-        call = dial(self._caller, wait, self._answer_within)
-        self._conn, self.welcome, self._segment, self._period, self.grant = call
+        connection = connect(self._credentials, wait, self._answer_within)
+        self._conn, self.welcome, self._segment, self._period, self.grant = connection
         self._next = time.monotonic()
         if self.realtime:
-            self._pulse = Pulse(self._segment)
+            self._heartbeat = Heartbeat(self._segment)
 
     def _step_realtime(self, values: np.ndarray) -> Snapshot:
         conn, refused = self._connection(), self._segment.refused
@@ -279,7 +279,7 @@ class HostClient:
                 time.sleep(left)
             elif poller.poll((left - 0.001) * 1e3):
                 try:  # nothing was asked, so this is a last word or the end
-                    kind, payload, _ = doorbell.receive(conn)
+                    kind, payload, _ = messages.receive(conn)
                 except DeviceLost:
                     self._lose("it died or closed the connection")
                 else:
@@ -290,8 +290,8 @@ class HostClient:
     ) -> dict[str, Any]:
         conn = self._connection()
         try:
-            doorbell.send(conn, kind, payload, send_fd)
-            answer, reply, fd = doorbell.receive(conn)
+            messages.send(conn, kind, payload, send_fd)
+            answer, reply, fd = messages.receive(conn)
         except TimeoutError:
             self._lose(f"it did not answer within {self._answer_within:g} s")
         except DeviceLost:
@@ -301,10 +301,10 @@ class HostClient:
         return self._answer(answer, reply)
 
     def _answer(self, kind: bytes, reply: dict[str, Any]) -> dict[str, Any]:
-        if kind == doorbell.ERROR:
+        if kind == messages.ERROR:
             if reply.get("fatal"):
                 self._drop()
-            doorbell.raise_error(reply)
+            messages.raise_error(reply)
         return reply
 
     def _connection(self) -> socket.socket:
@@ -315,7 +315,7 @@ class HostClient:
     def _snapshot(self) -> Snapshot:
         return Snapshot.unpack(self._read(self._segment.snapshot))
 
-    def _read(self, block: Block) -> np.ndarray:
+    def _read(self, block: SeqlockBlock) -> np.ndarray:
         end = time.monotonic() + _STALE
         while (found := block.read()) is None:  # the host may be off its core in mid-write
             if time.monotonic() > end:
@@ -325,12 +325,12 @@ class HostClient:
 
     def _lose(self, why: str) -> NoReturn:
         self._drop()
-        raise DeviceLost(f"lost the robot host of run {self._caller.run_id}: {why}")
+        raise DeviceLost(f"lost the robot host of run {self._credentials.run_id}: {why}")
 
     def _drop(self) -> None:
-        if self._pulse is not None:
-            self._pulse.stop()
-            self._pulse = None
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
         if self._conn is not None:
             self._conn.close()
             self._conn = None

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from controllers.robot import Request, Snapshot, Source
+from controllers.robot import Authority, Request, Snapshot
 from handrail.errors import ConfigError
 from robot_env.protocol import Observation
 from robot_env.tasks.base import Task
@@ -21,10 +21,10 @@ Reward = Callable[[Observation, np.ndarray, dict[str, Any]], float]
 
 
 class Host(Protocol):
-    """The robot's side of the door, whichever process it lives in."""
+    """The robot's side of the host socket, whichever process it lives in."""
 
     def reset(self, seed: int) -> tuple[Snapshot, np.ndarray]:
-        """Begin the episode of a seed; return its first snapshot and the nominal vector."""
+        """Begin the episode of a seed; return its first snapshot and the goal estimate."""
         ...
 
     def step(self, request: Request) -> Snapshot:
@@ -47,11 +47,11 @@ class Host(Protocol):
 class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
     """A task on a robot behind a host.
 
-    `info` of `reset` and `step` carries `success`, `truth` (named values), `snapshot`, `nominal`,
-    `seen` (both, for scripts), and of `step` also `realised` and `filter_delta` (A,) (what the host
-    made of the action), `cost` and `violation` of the step (`tasks.costs`), `force_peak` [N] and
-    `energy` [J], injected, of the episode so far, `host_s` and `observe_s` (wall time of the parts
-    [s]).
+    `info` of `reset` and `step` carries `success`, `privileged_state` (named values), `snapshot`,
+    `goal_estimate`, `script_inputs` (the last two, for scripts), and of `step` also
+    `executed_action` and `filter_delta` (A,) (what the host made of the action), `cost` and
+    `violation` of the step (`tasks.costs`), `force_peak` [N] and `energy` [J], injected, of the
+    episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - gymnasium's name and form
@@ -84,7 +84,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         self._episode = 0
         self._seq = 0
         self._snapshot: Snapshot | None = None
-        self._nominal = np.zeros(3)
+        self._goal_estimate = np.zeros(3)
         self._force_peak = self._energy = 0.0
         self._t = 0
 
@@ -100,9 +100,9 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         return self._snapshot
 
     @property
-    def nominal(self) -> np.ndarray:
+    def goal_estimate(self) -> np.ndarray:
         """What the task says of this episode's goal."""
-        return self._nominal
+        return self._goal_estimate
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -129,20 +129,20 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             self._episode += 1
         else:
             sequence = np.random.SeedSequence([START_KEY, int(start)])
-        self._snapshot, self._nominal = self.host.reset(_seed_of(sequence))
+        self._snapshot, self._goal_estimate = self.host.reset(_seed_of(sequence))
         self._seq = max(0, self._snapshot.request_seq + 1)
         self._force_peak, self._energy, self._t = 0.0, 0.0, 0
         self._last_action = np.zeros(self.task.spec.action, np.float32)
         return self._observe(), self._info(self._snapshot)
 
     def step(
-        self, action: np.ndarray, source: int = Source.POLICY
+        self, action: np.ndarray, authority: int = Authority.POLICY
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Send one action and wait for the end of its period.
 
         Args:
             action: (A,) in [-1, 1].
-            source: `controllers.robot.Source`, whom the action is from.
+            authority: `controllers.robot.Authority`, whom the action is from.
 
         Returns:
             Observation, reward, terminated (the task ended), truncated (time ran out), info.
@@ -158,7 +158,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             )
         action = np.clip(action, -1.0, 1.0)
         begun = time.monotonic()
-        after = self.host.step(self.task.request(before, action, self._seq, source))
+        after = self.host.step(self.task.request(before, action, self._seq, authority))
         host_s = time.monotonic() - begun
         self._seq += 1
         self._t += 1
@@ -166,21 +166,21 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         self._force_peak = max(self._force_peak, after.force_peak)
         self._energy += after.energy_injected
         self._last_action = action
-        realised = self.task.realised(before, after, action)
-        success = self.task.success(after.truth)
+        executed_action = self.task.executed_action(before, after, action)
+        success = self.task.success(after.privileged_state)
         truncated = not success and self._t >= self.task.spec.horizon
         begun = time.monotonic()
         observation = self._observe()
         info = self._info(after) | {
-            "realised": realised,
-            "filter_delta": realised - action,
+            "executed_action": executed_action,
+            "filter_delta": executed_action - action,
             "cost": cost(after),
             "violation": violation(after, self.task.limits, self._energy),
             "host_s": host_s,
             "observe_s": time.monotonic() - begun,
         }
         if self._reward is None:
-            reward = self.task.reward(after, self._nominal)
+            reward = self.task.reward(after, self._goal_estimate)
         else:
             reward = self._reward(observation, action, info)
         return observation, reward, success, truncated, info
@@ -194,16 +194,16 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
         self.host.close()
 
     def _observe(self) -> Observation:
-        state = self.task.observe(self.snapshot, self._nominal, self._last_action, self._t)
+        state = self.task.observe(self.snapshot, self._goal_estimate, self._last_action, self._t)
         return {"state": state} | ({"images": self.host.images()} if self.task.spec.images else {})
 
     def _info(self, snapshot: Snapshot) -> dict[str, Any]:
         return {
-            "success": self.task.success(snapshot.truth),
-            "truth": self.task.named(snapshot.truth),
+            "success": self.task.success(snapshot.privileged_state),
+            "privileged_state": self.task.named(snapshot.privileged_state),
             "snapshot": snapshot,
-            "seen": (snapshot, self._nominal.copy()),
-            "nominal": self._nominal.copy(),
+            "script_inputs": (snapshot, self._goal_estimate.copy()),
+            "goal_estimate": self._goal_estimate.copy(),
             "force_peak": self._force_peak,
             "energy": self._energy,
         }

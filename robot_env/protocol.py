@@ -7,21 +7,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from controllers.robot import Source
+from controllers.robot import Authority
 from handrail.spec import EnvSpec
 
 Observation = dict[str, Any]  # "state": (S,) float32; "images": name -> (H, W, 3) uint8, if any
 
 
-class Script(Protocol):
-    """Somebody who acts without learning: an expert or a trivial policy."""
+class ScriptedPolicy(Protocol):
+    """Somebody who acts without learning: an expert or a baseline."""
 
     def reset(self) -> None:
         """Forget the last episode."""
         ...
 
     def act(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Return an action (A,) in [-1, 1], given what `info["seen"]` holds."""
+        """Return an action (A,) in [-1, 1], given what `info["script_inputs"]` holds."""
         ...
 
 
@@ -39,11 +39,11 @@ class EnvTask(Protocol):
         ...
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Any]]:
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], Any]]:
         """Policies without skill, each made from a generator."""
         ...
 
-    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> Script:
+    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> ScriptedPolicy:
         """Return the scripted expert: 0 for its best, 1 for a demonstrator's hand."""
         ...
 
@@ -51,9 +51,10 @@ class EnvTask(Protocol):
 class Env(Protocol):
     """A task that can be stepped.
 
-    `info` of `reset` and `step` has `success`, `truth` (named values) and `seen` (the arguments of
-    a script's `act`); of `step` also `filter_delta` (A,), `cost` and `violation`; `return_reward`
-    is there where the reward that is learned from is not the one that is reported.
+    `info` of `reset` and `step` has `success`, `privileged_state` (named values) and
+    `script_inputs` (the arguments of a script's `act`); of `step` also `filter_delta` (A,), `cost`
+    and `violation`; `return_reward` is there where the reward that is learned from is not the one
+    that is reported.
     """
 
     @property
@@ -73,7 +74,7 @@ class Env(Protocol):
         ...
 
     def step(
-        self, action: np.ndarray, source: int = Source.POLICY
+        self, action: np.ndarray, authority: int = Authority.POLICY
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Act (A,) in [-1, 1]; return observation, reward, terminated, truncated and info."""
         ...

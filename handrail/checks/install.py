@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from handrail import __version__
-from handrail.checks.finding import FAIL, OK, ROLES, Finding
+from handrail.checks.result import FAIL, OK, ROLES, CheckResult
 
 PACKAGES = ("handrail", "actor", "learner", "robot_env", "controllers", "rewards")
 _MODULES = {  # extra -> modules it brings
@@ -46,28 +46,30 @@ _DISTRIBUTIONS = {
 }
 
 
-def packages() -> list[Finding]:
+def packages() -> list[CheckResult]:
     """Say where each of the six packages would be imported from; they must share one folder."""
     places = {name: _place(name) for name in PACKAGES}
     missing = [name for name, place in places.items() if place is None]
     folders = {place for place in places.values() if place is not None}
     found = [
-        Finding("install", "python", OK, f"{platform.python_version()} at {sys.executable}"),
-        Finding("install", "handrail", OK, f"{__version__}, from {places['handrail']}"),
+        CheckResult("install", "python", OK, f"{platform.python_version()} at {sys.executable}"),
+        CheckResult("install", "handrail", OK, f"{__version__}, from {places['handrail']}"),
     ]
     if missing:
         text = f"not found: {', '.join(missing)}"
-        found.append(Finding("install", "packages", FAIL, text, pip_line("")))
+        found.append(CheckResult("install", "packages", FAIL, text, pip_line("")))
     elif len(folders) > 1:
         text = "; ".join(f"{name} from {place}" for name, place in places.items())
         remedy = "take the other folders off PYTHONPATH and sys.path, or use a fresh environment"
-        found.append(Finding("install", "packages", FAIL, f"from several folders: {text}", remedy))
+        found.append(
+            CheckResult("install", "packages", FAIL, f"from several folders: {text}", remedy)
+        )
     else:
-        found.append(Finding("install", "packages", OK, f"{', '.join(PACKAGES)}: one folder"))
+        found.append(CheckResult("install", "packages", OK, f"{', '.join(PACKAGES)}: one folder"))
     return found
 
 
-def dependencies() -> list[Finding]:
+def dependencies() -> list[CheckResult]:
     """Say which packages of others are installed, by extra."""
     found = []
     for extra, modules in _MODULES.items():
@@ -77,9 +79,9 @@ def dependencies() -> list[Finding]:
         title, roles = extra or "core", _NEEDED_BY[extra]
         if missing:
             text = f"missing: {', '.join(missing)}"
-            found.append(Finding("install", title, FAIL, text, pip_line(extra), roles))
+            found.append(CheckResult("install", title, FAIL, text, pip_line(extra), roles))
         else:
-            found.append(Finding("install", title, OK, text, "", roles))
+            found.append(CheckResult("install", title, OK, text, "", roles))
     return found
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from handrail.caches import cache_folder
-from handrail.checks.ask import ask, read
-from handrail.checks.finding import FAIL, OK, WARN, Finding
 from handrail.checks.install import pip_line, version_of
+from handrail.checks.result import FAIL, OK, WARN, CheckResult
+from handrail.checks.shell import read_kernel_file, run_python
 
 GL_LIBRARIES = "apt-get install -y libegl1 libgl1 libopengl0 libegl-mesa0 libgl1-mesa-dri"
 _RENDER = """
@@ -34,34 +34,34 @@ print(os.environ["MUJOCO_GL"], red)
 _JAX = "import jax; print(', '.join(f'{d.platform}:{d.id} {d.device_kind}' for d in jax.devices()))"
 
 
-def graphics() -> list[Finding]:
+def graphics() -> list[CheckResult]:
     """Render one small picture in a process of its own, as the simulated cameras do."""
     roles = ("sim",)
     if version_of("mujoco") is None:
-        return [Finding("machine", "GL", FAIL, "mujoco is missing", pip_line("sim"), roles)]
+        return [CheckResult("machine", "GL", FAIL, "mujoco is missing", pip_line("sim"), roles)]
     begun = time.monotonic()
-    done, output = ask(_RENDER, 60.0)
+    done, output = run_python(_RENDER, 60.0)
     took = time.monotonic() - begun
     if done and output.split()[-1].isdigit() and int(output.split()[-1]) > 50:
         text = f"{output.split()[-2]} renders without a display ({took:.1f} s with start-up)"
-        return [Finding("machine", "GL", OK, text, "", roles)]
+        return [CheckResult("machine", "GL", OK, text, "", roles)]
     why = f"a black picture: {output}" if done else output
-    return [Finding("machine", "GL", FAIL, f"can't render: {why}", GL_LIBRARIES, roles)]
+    return [CheckResult("machine", "GL", FAIL, f"can't render: {why}", GL_LIBRARIES, roles)]
 
 
-def accelerator() -> list[Finding]:
+def accelerator() -> list[CheckResult]:
     """Say what jax computes on."""
     if version_of("jax") is None:
         return []
-    done, output = ask(_JAX, 120.0)
+    done, output = run_python(_JAX, 120.0)
     roles = ("learner",)
     if done:
-        return [Finding("machine", "jax", OK, output, "", roles)]
+        return [CheckResult("machine", "jax", OK, output, "", roles)]
     remedy = "JAX_PLATFORMS=cpu makes jax stay on the processor"
-    return [Finding("machine", "jax", FAIL, f"finds no device: {output}", remedy, roles)]
+    return [CheckResult("machine", "jax", FAIL, f"finds no device: {output}", remedy, roles)]
 
 
-def resources(folder: Path) -> list[Finding]:
+def resources(folder: Path) -> list[CheckResult]:
     """Say what the machine has: cores, memory, disk.
 
     Args:
@@ -72,22 +72,26 @@ def resources(folder: Path) -> list[Finding]:
     count = min(float(cores or 1), share) if share else float(cores or 1)
     text = f"{cores} usable" + (f", {share:g} granted by the control group" if share else "")
     found = [
-        Finding("machine", "cores", OK, text)
+        CheckResult("machine", "cores", OK, text)
         if count >= 2
-        else Finding("machine", "cores", WARN, f"{text}; training is slow below 2", "", ("sim",))
+        else CheckResult(
+            "machine", "cores", WARN, f"{text}; training is slow below 2", "", ("sim",)
+        )
     ]
     memory = _memory()
     text = f"{memory / 2**30:.1f} GiB available"
     found.append(
-        Finding("machine", "memory", OK, text)
+        CheckResult("machine", "memory", OK, text)
         if memory >= 2 * 2**30
-        else Finding("machine", "memory", WARN, f"{text}; 2 GiB are needed", "", ("learner", "sim"))
+        else CheckResult(
+            "machine", "memory", WARN, f"{text}; 2 GiB are needed", "", ("learner", "sim")
+        )
     )
     return [*found, *_disk(folder), *_cache()]
 
 
 def _quota() -> float | None:
-    words = read("/sys/fs/cgroup/cpu.max").split()
+    words = read_kernel_file("/sys/fs/cgroup/cpu.max").split()
     if len(words) == 2 and words[0].isdigit():
         return int(words[0]) / int(words[1])
     return None
@@ -96,30 +100,35 @@ def _quota() -> float | None:
 def _memory() -> float:
     free = [
         1024.0 * int(line.split()[1])
-        for line in read("/proc/meminfo").splitlines()
+        for line in read_kernel_file("/proc/meminfo").splitlines()
         if line.startswith("MemAvailable:")
     ]
-    limit, used = read("/sys/fs/cgroup/memory.max"), read("/sys/fs/cgroup/memory.current")
+    limit, used = (
+        read_kernel_file("/sys/fs/cgroup/memory.max"),
+        read_kernel_file("/sys/fs/cgroup/memory.current"),
+    )
     if limit.strip().isdigit() and used.strip().isdigit():
         free.append(float(int(limit) - int(used)))
     return min(free, default=float("inf"))
 
 
-def _disk(folder: Path) -> list[Finding]:
+def _disk(folder: Path) -> list[CheckResult]:
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free in {folder}"
     if free < 2e8:
-        found = [Finding("machine", "disk", FAIL, text, "free some space, or give --out elsewhere")]
+        found = [
+            CheckResult("machine", "disk", FAIL, text, "free some space, or give --out elsewhere")
+        ]
     else:
-        found = [Finding("machine", "disk", OK if free > 2e9 else WARN, text)]
+        found = [CheckResult("machine", "disk", OK if free > 2e9 else WARN, text)]
     try:
         took = _sync_times(folder, 20)
     except OSError as error:
         text = f"can't write in {folder}: {error.strerror}"
-        return [*found, Finding("machine", "fsync", FAIL, text, "run from a folder of yours")]
+        return [*found, CheckResult("machine", "fsync", FAIL, text, "run from a folder of yours")]
     median, worst = 1e3 * statistics.median(took), 1e3 * max(took)
     text = f"{median:.1f} ms (median), {worst:.1f} ms (worst) to make 4 kB durable"
-    return [*found, Finding("machine", "fsync", OK if median < 50 else WARN, text)]
+    return [*found, CheckResult("machine", "fsync", OK if median < 50 else WARN, text)]
 
 
 def _sync_times(folder: Path, count: int) -> Sequence[float]:
@@ -134,11 +143,11 @@ def _sync_times(folder: Path, count: int) -> Sequence[float]:
     return took
 
 
-def _cache() -> list[Finding]:
+def _cache() -> list[CheckResult]:
     folder = cache_folder(os.environ)
     if folder.is_relative_to(tempfile.gettempdir()) and "HANDRAIL_CACHE" not in os.environ:
         text = f"{folder}: compiled code is lost when the system tidies up"
         return [
-            Finding("machine", "caches", WARN, text, "export HANDRAIL_CACHE=/a/folder/of/yours")
+            CheckResult("machine", "caches", WARN, text, "export HANDRAIL_CACHE=/a/folder/of/yours")
         ]
-    return [Finding("machine", "caches", OK, str(folder))]
+    return [CheckResult("machine", "caches", OK, str(folder))]

@@ -8,8 +8,8 @@ import socket
 import struct
 from pathlib import Path
 
-from handrail.checks.ask import read
-from handrail.checks.finding import OK, WARN, Finding
+from handrail.checks.result import OK, WARN, CheckResult
+from handrail.checks.shell import read_kernel_file
 
 CARDS = Path("/sys/class/net")
 CORES = Path("/sys/devices/system/cpu")
@@ -17,26 +17,26 @@ _SIOCETHTOOL, _GET_COALESCING = 0x8946, 0x0E
 _WORDS = 23  # of struct ethtool_coalesce; the second is rx-usecs
 
 
-def governors(cores: Path = CORES) -> list[Finding]:
+def governors(cores: Path = CORES) -> list[CheckResult]:
     """Say whether the cores change their clock, which makes the first work after a sleep slow.
 
     Args:
         cores: Folder of the kernel's that describes them.
     """
     files = sorted(cores.glob("cpu[0-9]*/cpufreq/scaling_governor"))
-    found = sorted({read(str(path)).strip() for path in files} - {""})
+    found = sorted({read_kernel_file(str(path)).strip() for path in files} - {""})
     if not found:
         text = "the kernel does not change it, or does not say"
-        return [Finding("time", "clock speed", OK, text, "", ("host",))]
+        return [CheckResult("time", "clock speed", OK, text, "", ("host",))]
     text = f"governor {', '.join(found)}"
     if found == ["performance"]:
-        return [Finding("time", "clock speed", OK, text, "", ("host",))]
+        return [CheckResult("time", "clock speed", OK, text, "", ("host",))]
     text += "; a core that slowed down makes a tick long"
     remedy = "sudo cpupower frequency-set -g performance"
-    return [Finding("time", "clock speed", WARN, text, remedy, ("host",))]
+    return [CheckResult("time", "clock speed", WARN, text, remedy, ("host",))]
 
 
-def cards(folder: Path = CARDS) -> list[Finding]:
+def network_cards(folder: Path = CARDS) -> list[CheckResult]:
     """Say what keeps a wired network card from passing on a packet at once.
 
     Args:
@@ -45,15 +45,15 @@ def cards(folder: Path = CARDS) -> list[Finding]:
     found = []
     for card in sorted(folder.iterdir()) if folder.is_dir() else []:
         wired = (card / "device").exists() and not (card / "wireless").exists()
-        if wired and read(str(card / "operstate")).strip() == "up":
+        if wired and read_kernel_file(str(card / "operstate")).strip() == "up":
             found.append(_card(card))
     if not found:
         text = "no wired network card is up; a real arm wants one of its own"
-        found.append(Finding("time", "network card", WARN, text, "", ("host",)))
+        found.append(CheckResult("time", "network card", WARN, text, "", ("host",)))
     return found
 
 
-def judge_card(name: str, speed: str, duplex: str, wait: int | None) -> tuple[str, str, str]:
+def evaluate_card(name: str, speed: str, duplex: str, wait: int | None) -> tuple[str, str, str]:
     """Return state, text and remedy of a network card.
 
     Args:
@@ -73,7 +73,7 @@ def judge_card(name: str, speed: str, duplex: str, wait: int | None) -> tuple[st
     return OK, text, ""
 
 
-def coalescing(name: str) -> int | None:
+def rx_coalescing_us(name: str) -> int | None:
     """Return for how long a card may keep a packet [µs], or None where it doesn't say."""
     words = array.array("I", [_GET_COALESCING] + [0] * (_WORDS - 1))
     at, _ = words.buffer_info()
@@ -86,7 +86,7 @@ def coalescing(name: str) -> int | None:
     return words[1]
 
 
-def _card(card: Path) -> Finding:
-    speed, duplex = (read(str(card / part)).strip() for part in ("speed", "duplex"))
-    state, text, remedy = judge_card(card.name, speed, duplex, coalescing(card.name))
-    return Finding("time", f"card {card.name}", state, text, remedy, ("host",))
+def _card(card: Path) -> CheckResult:
+    speed, duplex = (read_kernel_file(str(card / part)).strip() for part in ("speed", "duplex"))
+    state, text, remedy = evaluate_card(card.name, speed, duplex, rx_coalescing_us(card.name))
+    return CheckResult("time", f"card {card.name}", state, text, remedy, ("host",))

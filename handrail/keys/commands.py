@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = options.keys or files.default_folder()
     if options.action == "show":
         return _show(folder, options.json)
-    with files.edited(folder):
+    with files.lock_folder(folder):
         if options.action == "new":
             return _new(folder)
         if options.action == "allow":
@@ -130,7 +130,7 @@ def _rotate(folder: Path, finish: bool, now: bool) -> int:
         raise ConfigError("no new key is prepared; run: handrail keys rotate")
     public = files.read_pair(folder, files.NEXT).public
     if finish or now:
-        files.promote(folder)
+        files.activate_next_key(folder)
         _say(f"in use: {public}")
         _say("on the other hosts:")
         if now:

@@ -23,7 +23,7 @@ import zmq
 from zmq.utils import z85
 
 from handrail.errors import ConfigError
-from handrail.process import KEYS
+from handrail.process import KEYS_ENV
 
 HOST, NEXT, ALLOWED = "host.key", "next.key", "allowed"
 _MAX_BYTES = 1 << 20  # [B], of a file
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
-class Pair(NamedTuple):
+class KeyPair(NamedTuple):
     """A host's CURVE keys, 64 hex digits each."""
 
     public: str
@@ -40,17 +40,17 @@ class Pair(NamedTuple):
 
 def default_folder() -> Path:
     """Return where this user's keys live unless a command is told otherwise."""
-    given = os.environ.get(KEYS)
+    given = os.environ.get(KEYS_ENV)
     if given:
         return Path(given)
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "handrail" / "keys"
 
 
-def new_pair() -> Pair:
+def new_pair() -> KeyPair:
     """Return a pair nobody else has."""
     public, secret = zmq.curve_keypair()
-    return Pair(z85.decode(public).hex(), z85.decode(secret).hex())
+    return KeyPair(z85.decode(public).hex(), z85.decode(secret).hex())
 
 
 def check_name(name: str) -> str:
@@ -79,7 +79,7 @@ def check_key(key: str) -> str:
     return key.lower()
 
 
-def read_pair(folder: Path, name: str = HOST) -> Pair:
+def read_pair(folder: Path, name: str = HOST) -> KeyPair:
     """Return the pair in a key file.
 
     Raises:
@@ -89,7 +89,7 @@ def read_pair(folder: Path, name: str = HOST) -> Pair:
     lines = _read(path, 0o077, "read by others", 600).split()
     if len(lines) != 4 or lines[0] != "public" or lines[2] != "secret":
         raise ConfigError(f"{path} is no key file: it needs a line `public` and a line `secret`")
-    pair = Pair(lines[1], lines[3])
+    pair = KeyPair(lines[1], lines[3])
     if not (_KEY.fullmatch(pair.public) and _KEY.fullmatch(pair.secret)):
         raise ConfigError(f"{path} is damaged: a key has 64 hex digits")
     if z85.decode(zmq.curve_public(z85.encode(bytes.fromhex(pair.secret)))).hex() != pair.public:
@@ -97,7 +97,7 @@ def read_pair(folder: Path, name: str = HOST) -> Pair:
     return pair
 
 
-def write_pair(folder: Path, name: str, pair: Pair) -> None:
+def write_pair(folder: Path, name: str, pair: KeyPair) -> None:
     """Write a key file.
 
     Raises:
@@ -152,7 +152,7 @@ def write_allowed(folder: Path, names: Mapping[str, str]) -> None:
         os.replace(temporary, folder / ALLOWED)
 
 
-def promote(folder: Path) -> None:
+def activate_next_key(folder: Path) -> None:
     """Put the next key in the place of the host's key, in one step.
 
     Raises:
@@ -164,7 +164,7 @@ def promote(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def edited(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other commands from changing the folder meanwhile."""
     _make(folder)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -175,7 +175,7 @@ def edited(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def signature(folder: Path) -> tuple[tuple[int, ...], ...]:
+def file_stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
     """Return what changes whenever a key or the list changes, or who may touch them."""
     found = []
     for path in (folder, folder / HOST, folder / ALLOWED):

@@ -21,13 +21,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from handrail.errors import ConfigError
-from handrail.keys.budget import Budget, Budgets
+from handrail.rate_limit import RateLimit, TokenBuckets
 
 log = logging.getLogger(__name__)
 
 PER_SOURCE = 256  # [connections], of one host to one socket
 TOTAL = 1024  # [connections], of all hosts to one socket
-COMING = Budget(16.0, 256.0)  # of one host to one socket [connections/s, connections]
+COMING = RateLimit(16.0, 256.0)  # of one host to one socket [connections/s, connections]
 PAUSE_S = 2.0  # [s], for which a host that is faster is shut out
 _SHARE = 4  # [-], a socket may use at most one in so many of the process's descriptors
 _BACKLOG = 128  # [connections], that the kernel completes before they are taken
@@ -60,7 +60,7 @@ class Gate:
         port: int,
         per_source: int = PER_SOURCE,
         total: int = TOTAL,
-        coming: Budget = COMING,
+        coming: RateLimit = COMING,
     ) -> None:
         """Listen.
 
@@ -78,7 +78,7 @@ class Gate:
         self.total = min(total, max(descriptors // _SHARE, 8))
         self.per_source = min(per_source, 3 * self.total // 4)
         self._held: dict[int, str] = {}
-        self._coming = Budgets(coming)
+        self._coming = TokenBuckets(coming)
         self._hurried: dict[str, float] = {}  # source -> end of its pause, monotonic [s]
         self._blocked: frozenset[str] | None = frozenset()
         self._able = True

@@ -18,23 +18,23 @@ from collections.abc import Mapping
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from handrail.endpoint import Wake
-from handrail.keys.budget import Budget, Budgets
 from handrail.keys.flood import Gate
-from handrail.keys.host import HostKeys
+from handrail.keys.host_keys import HostKeys
+from handrail.link.endpoint import EventFd
+from handrail.rate_limit import RateLimit, TokenBuckets
 
 log = logging.getLogger(__name__)
 
 DOMAIN = b"handrail"  # of our sockets; a socket without one is never asked about
-EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED  # what the guard hears of connections
-_HANDSHAKES = Budget(32.0, 512.0)  # of one key: 64 actors that come back at once
+EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED  # what the authenticator hears of connections
+_HANDSHAKES = RateLimit(32.0, 512.0)  # of one key: 64 actors that come back at once
 _VERSION = b"1.0"
-_WELCOME = b"200"
-_AGAIN = b"300"  # a client that is told 400 never tries again, and it may be let in later
-_SAY_S = 10.0  # [s], between log lines about strangers, who can make as many keys as they like
+_SUCCESS = b"200"
+_TEMPORARY_ERROR = b"300"  # a client that is told 400 never tries again, and it may be let in later
+_LOG_EVERY_S = 10.0  # [s], between log lines about unknown keys, which cost nothing
 
 
-def answer(request: list[bytes], names: Mapping[str, str]) -> tuple[list[bytes], str]:
+def answer_zap(request: list[bytes], names: Mapping[str, str]) -> tuple[list[bytes], str]:
     """Return the reply to a question of libzmq, and the key that it was about.
 
     Args:
@@ -46,7 +46,7 @@ def answer(request: list[bytes], names: Mapping[str, str]) -> tuple[list[bytes],
         exactly a listed key in our own domain is refused.
     """
     number = request[1] if len(request) > 1 else b""
-    status, user, key = _AGAIN, b"", ""
+    status, user, key = _TEMPORARY_ERROR, b"", ""
     if (
         len(request) == 7
         and request[0] == _VERSION
@@ -55,11 +55,11 @@ def answer(request: list[bytes], names: Mapping[str, str]) -> tuple[list[bytes],
     ):
         key = request[6].hex()
         if key in names:
-            status, user = _WELCOME, key.encode()
+            status, user = _SUCCESS, key.encode()
     return [_VERSION, number, status, b"", user, b""], key
 
 
-class Guard:
+class ZapAuthenticator:
     """Answers for one socket in a thread, and counts its connections."""
 
     def __init__(self, sock: zmq.Socket, keys: HostKeys, gate: Gate) -> None:
@@ -68,27 +68,27 @@ class Guard:
         Args:
             sock: Not listening yet.
             keys: Who may come in.
-            gate: Bounds its connections; belongs to the guard's thread until `close`.
+            gate: Bounds its connections; belongs to the authenticator's thread until `close`.
         """
-        self.strangers = 0  # [-], handshakes with a key that is not listed
-        self.hurried = 0  # [-], handshakes refused because one key made too many
+        self.unknown_keys = 0  # [-], handshakes with a key that is not listed
+        self.rate_limited = 0  # [-], handshakes refused because one key made too many
         self._keys, self._gate = keys, gate
-        self._budgets = Budgets(_HANDSHAKES)
-        self._said = -_SAY_S
+        self._buckets = TokenBuckets(_HANDSHAKES)
+        self._logged_at = -_LOG_EVERY_S
         self._stop = threading.Event()
-        self._forget = threading.Event()
-        self._wake = Wake()
+        self._reset = threading.Event()
+        self._wake = EventFd()
         self._zap = sock.context.socket(zmq.REP)
         self._zap.linger = 0
         self._zap.bind("inproc://zeromq.zap.01")
         self._sock = sock
         self._monitor = sock.get_monitor_socket(EVENTS)
-        self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="zap-authenticator", daemon=True)
         self._thread.start()
 
-    def forget(self) -> None:
+    def reset_counts(self) -> None:
         """Count connections from nought: the socket has closed them all."""
-        self._forget.set()
+        self._reset.set()
         self._wake.set()
 
     def close(self) -> None:
@@ -109,37 +109,37 @@ class Guard:
                 if ready == self._zap:
                     self._reply()
                 elif ready == self._monitor:
-                    self._count()
+                    self._count_connections()
                 else:
                     self._wake.clear()
-            if self._forget.is_set():
-                self._forget.clear()
+            if self._reset.is_set():
+                self._reset.clear()
                 self._gate.forget()
         self._monitor.close(linger=0)
         self._zap.close(linger=0)
 
     def _reply(self) -> None:
         request = self._zap.recv_multipart()
-        reply, key = answer(request, self._keys.view().names)
-        if reply[2] == _WELCOME:
-            if not self._budgets.take(key):
-                self.hurried += 1
-                reply[2:5] = [_AGAIN, b"", b""]
+        reply, key = answer_zap(request, self._keys.snapshot().names)
+        if reply[2] == _SUCCESS:
+            if not self._buckets.take(key):
+                self.rate_limited += 1
+                reply[2:5] = [_TEMPORARY_ERROR, b"", b""]
             self._zap.send_multipart(reply)
             return
         self._zap.send_multipart(reply)
-        self.strangers += 1
+        self.unknown_keys += 1
         now = time.monotonic()
-        if now - self._said >= _SAY_S:
-            self._said = now
+        if now - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = now
             log.warning(
                 "a host with key %s is not on the list in %s and was sent away, %d so far",
                 key or "none",
                 self._keys.folder,
-                self.strangers,
+                self.unknown_keys,
             )
 
-    def _count(self) -> None:
+    def _count_connections(self) -> None:
         while True:
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from handrail.errors import Error
 from learner.bases.protocol import Carry
 from learner.config import BaseConfig
-from learner.networks import Params, init_mlp, mlp
-from learner.normaliser import Normaliser, normalise
+from learner.nets.mlp import Params, init_mlp, mlp
+from learner.nets.normaliser import Normaliser, normalise
 
 Report = Callable[[dict[str, float]], None]
 
@@ -145,7 +145,7 @@ def fit_bc(
         if report is not None:
             report({"step": float(steps), **row})
         if not np.isfinite(row["validation_loss"]):
-            raise Error(f"the base's training diverged at step {steps}: {row}; lower base.rate")
+            raise Error(f"the base's training diverged at step {steps}: {row}; lower base.lr")
         stale += 1
         if row["validation_loss"] < losses["validation_loss"]:
             best, losses, stale = (ema, steps), row, 0
@@ -168,7 +168,7 @@ def fit_bc(
 
 def _optimizer(config: BaseConfig) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(config.rate, weight_decay=config.weight_decay)
+        optax.clip_by_global_norm(1.0), optax.adamw(config.lr, weight_decay=config.weight_decay)
     )
 
 

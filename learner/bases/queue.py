@@ -46,7 +46,7 @@ class ChunkQueue:
         return context
 
 
-def roll_along(
+def relabel_episode(
     propose: Propose, states: np.ndarray, execute: int, phase: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what the queue would have handed out along a recorded episode.

@@ -1,1 +1,1 @@
-"""What an operator does with a store: list, check, repair, prune, export, back up, label."""
+"""What is trained on: the replay ring, what is drawn from it, and its way to the device."""

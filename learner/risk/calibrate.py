@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handrail.critic import Critic, Layer, evaluate
 from handrail.errors import ConfigError
-from learner.risk.alarm import Threshold, choose_threshold
+from handrail.risk_critic.format import Layer, RiskCritic, forward_numpy
 from learner.risk.config import RiskConfig
-from learner.risk.data import Episode, windows_of
+from learner.risk.episodes import Episode, windows_of
+from learner.risk.threshold import Threshold, choose_threshold
 
 
 class Scored(NamedTuple):
@@ -37,7 +37,7 @@ class Scored(NamedTuple):
         return self.episodes[0].dt
 
 
-def score(critic: Critic, episodes: Sequence[Episode]) -> Scored:
+def score(critic: RiskCritic, episodes: Sequence[Episode]) -> Scored:
     """Return episodes with a critic's word on them.
 
     Raises:
@@ -60,13 +60,13 @@ def score(critic: Critic, episodes: Sequence[Episode]) -> Scored:
             f"the critic has {critic.heads} heads of {critic.mean.size} features, the episodes "
             f"have {width}; train one on such episodes"
         )
-    logits = [evaluate(critic, e.features).max(0).astype(np.float64) for e in episodes]
+    logits = [forward_numpy(critic, e.features).max(0).astype(np.float64) for e in episodes]
     return Scored(list(episodes), logits)
 
 
 def calibrate(
-    critic: Critic, episodes: Sequence[Episode], config: RiskConfig
-) -> tuple[Critic, Threshold, Scored]:
+    critic: RiskCritic, episodes: Sequence[Episode], config: RiskConfig
+) -> tuple[RiskCritic, Threshold, Scored]:
     """Return the critic with probabilities and thresholds set, and its word on the episodes.
 
     Args:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from handrail.config import check
-from handrail.critic import MAX_HEADS, MAX_LAYERS, MAX_WIDTH
+from handrail.risk_critic.format import MAX_HEADS, MAX_LAYERS, MAX_WIDTH
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class RiskConfig:
     # training
     heads: int = 2  # [-], the most pessimistic one counts
     hidden: tuple[int, ...] = (128, 128)  # [-], widths
-    rate: float = 1e-3  # [-], AdamW's step
+    lr: float = 1e-3  # [-], AdamW's step
     weight_decay: float = 1e-3  # [-], decoupled
-    target_rate: float = 0.01  # [-], share of the new weights in the target's per step
+    tau: float = 0.01  # [-], share of the new weights in the target's per step
     batch: int = 256  # [windows], per head
     positive: float = 0.3  # [-], share of violating windows in a batch
     steps: int = 4000  # [steps], at most
@@ -42,10 +42,10 @@ class RiskConfig:
     false_alarms: float = 0.05  # [1/s], at most, on held-out safe episodes
     false_alarm_episodes: float = 0.1  # [-], share of safe episodes with an alarm, at most
     hysteresis: float = 0.5  # [-], an alarm ends below this share of the threshold
-    announce: float = 0.050  # [s], an alarm this long before a violation is in time
+    warning_time: float = 0.050  # [s], an alarm this long before a violation is in time
 
     def __post_init__(self) -> None:
-        for name in ("force_limit", "window", "horizon", "rate", "batch", "steps", "announce"):
+        for name in ("force_limit", "window", "horizon", "lr", "batch", "steps", "warning_time"):
             value = getattr(self, name)
             check(math.isfinite(value) and value > 0, name, value, "positive")
         for name in ("evaluate_every", "patience"):
@@ -57,7 +57,7 @@ class RiskConfig:
         for name in ("false_alarms", "false_alarm_episodes"):
             check(0 < getattr(self, name) <= 1, name, getattr(self, name), "within 0 .. 1, 0 not")
         check(self.batch >= 2, "batch", self.batch, "at least 2")
-        check(0 < self.target_rate <= 1, "target_rate", self.target_rate, "within 0 .. 1, 0 not")
+        check(0 < self.tau <= 1, "tau", self.tau, "within 0 .. 1, 0 not")
         held_out = self.validation + self.calibration
         check(held_out < 1, "validation + calibration", held_out, "below 1")
         check(1 <= self.heads <= MAX_HEADS, "heads", self.heads, f"within 1 .. {MAX_HEADS}")

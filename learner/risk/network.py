@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from handrail.critic import INPUT_CLIP
+from handrail.risk_critic.format import INPUT_CLIP
 
 Params = tuple[tuple[jax.Array, jax.Array], ...]  # per layer: kernel (E, I, O), bias (E, O)
 
@@ -90,7 +90,7 @@ def train_step(
     state: State,
     batch: Batch,
     discount: float,
-    target_rate: float,
+    tau: float,
 ) -> tuple[State, jax.Array]:
     """Take one gradient step of every head toward the bootstrapped target; return the loss."""
     next_risk = pessimistic(state.target, batch.after)
@@ -104,5 +104,5 @@ def train_step(
     loss, grads = jax.value_and_grad(loss_of)(state.params)
     updates, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
     params: Params = optax.apply_updates(state.params, updates)  # type: ignore[assignment]
-    slow: Params = optax.incremental_update(params, state.target, target_rate)  # type: ignore
+    slow: Params = optax.incremental_update(params, state.target, tau)  # type: ignore
     return State(params, slow, optimiser_state), loss

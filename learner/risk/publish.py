@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from handrail.critic_file import read_critic
 from handrail.errors import CheckpointError
+from handrail.risk_critic.file import read_critic
 
 log = logging.getLogger("learner")
 

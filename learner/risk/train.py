@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from handrail.critic import Critic, Layer
 from handrail.errors import ConfigError
+from handrail.risk_critic.format import Layer, RiskCritic
 from learner.risk.config import RiskConfig
-from learner.risk.data import Episode, Windows, windows_of
+from learner.risk.episodes import Episode, Windows, windows_of
 from learner.risk.network import (
     Batch,
     Params,
@@ -36,7 +36,7 @@ _STILL = 1e-6  # [-], a feature that deviates less, relative to its size, never 
 class Trained(NamedTuple):
     """What training made."""
 
-    critic: Critic  # thresholds not yet calibrated
+    critic: RiskCritic  # thresholds not yet calibrated
     steps: int  # [steps], to the minimum on held-out episodes
     loss: float  # [nat], there, against the outcomes
 
@@ -69,9 +69,7 @@ def fit_critic(
     best, best_params, best_step, since = np.inf, state.params, 0, 0
     for step in range(0, config.steps, _CHUNK):
         batches = _draw(windows, config, rng)
-        state, loss = _advance(
-            optimiser, state, inputs, *batches, weights, discount, config.target_rate
-        )
+        state, loss = _advance(optimiser, state, inputs, *batches, weights, discount, config.tau)
         if (step + _CHUNK) % config.evaluate_every < _CHUNK:
             judged = float(judge(state.params))
             log.info("step %d: loss %.4f, held out %.4f", step + _CHUNK, float(loss), judged)
@@ -82,10 +80,10 @@ def fit_critic(
                 break
     if not np.isfinite(best):
         raise ConfigError(
-            f"training diverged: the held-out loss is {best}; lower risk.rate, now {config.rate}"
+            f"training diverged: the held-out loss is {best}; lower risk.lr, now {config.lr}"
         )
     layers = tuple(Layer(np.asarray(kernel), np.asarray(bias)) for kernel, bias in best_params)
-    return Trained(Critic(version, mean, rate, layers), best_step, best)
+    return Trained(RiskCritic(version, mean, rate, layers), best_step, best)
 
 
 def _require(train: Sequence[Episode], validation: Sequence[Episode]) -> None:
@@ -116,7 +114,7 @@ def _scaling(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _optimiser(config: RiskConfig) -> optax.GradientTransformation:
-    return optax.adamw(config.rate, weight_decay=config.weight_decay)
+    return optax.adamw(config.lr, weight_decay=config.weight_decay)
 
 
 def _initial(config: RiskConfig, inputs: int) -> State:
@@ -164,13 +162,13 @@ def _advance(
     label: jax.Array,
     weights: np.ndarray,
     discount: float,
-    target_rate: float,
+    tau: float,
 ) -> tuple[State, jax.Array]:
     def one(state: State, part: tuple[jax.Array, ...]) -> tuple[State, jax.Array]:
         now, after, label = part
         weight = jnp.where(label > 0, weights[1], weights[0])
         batch = Batch(inputs[now], inputs[after], label, weight)
-        return train_step(optimiser, state, batch, discount, target_rate)
+        return train_step(optimiser, state, batch, discount, tau)
 
     state, losses = jax.lax.scan(one, state, (now, after, label))
     return state, losses.mean()

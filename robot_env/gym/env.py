@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from controllers.robot import Source
+from controllers.robot import Authority
 from handrail.errors import ConfigError
 from robot_env.gym.spaces import flatten
 from robot_env.gym.task import GymTask
@@ -59,13 +59,13 @@ class GymEnv:
         return self._observe(), self._info(info)
 
     def step(
-        self, action: np.ndarray, source: int = Source.POLICY
+        self, action: np.ndarray, authority: int = Authority.POLICY
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Act once.
 
         Args:
             action: (A,) in [-1, 1].
-            source: Whom the action is from; the environment doesn't care.
+            authority: Whom the action is from; the environment doesn't care.
 
         Returns:
             Observation, reward to learn from, terminated, truncated, info.
@@ -131,7 +131,11 @@ class GymEnv:
         return {"state": state}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {"success": self._success, "truth": _numbers(info), "seen": (self._raw,)}
+        return {
+            "success": self._success,
+            "privileged_state": _numbers(info),
+            "script_inputs": (self._raw,),
+        }
 
     def _key_of(self, info: dict[str, Any], key: str) -> Any:
         if key not in info:

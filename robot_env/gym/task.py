@@ -14,7 +14,7 @@ from robot_env.gym.config import HORIZONS, GymConfig, refuse_robot_keys, resolve
 from robot_env.gym.make import make_registered
 from robot_env.gym.names import METAWORLD, prefix_of
 from robot_env.gym.spaces import action_map, layout, slices
-from robot_env.protocol import Script
+from robot_env.protocol import ScriptedPolicy
 from robot_env.tasks.config import TaskConfig
 
 FORMAT = 1  # raised when the adapter changes what a config means
@@ -72,15 +72,15 @@ class GymTask:
         return self._metaworld
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Script]]:
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Policies without skill: random actions, and the middle of every range."""
         size = len(self.actions.low)
         return {
-            "random": lambda rng: Reflex(lambda: rng.uniform(-1.0, 1.0, size)),
-            "still": lambda rng: Reflex(lambda: np.zeros(size)),
+            "random": lambda rng: FunctionPolicy(lambda: rng.uniform(-1.0, 1.0, size)),
+            "still": lambda rng: FunctionPolicy(lambda: np.zeros(size)),
         }
 
-    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> Script:
+    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> ScriptedPolicy:
         """Return the environment's scripted expert.
 
         Raises:
@@ -109,7 +109,7 @@ class GymTask:
         return make_metaworld(self._id, kwargs, changed)
 
 
-class Reflex:
+class FunctionPolicy:
     """A script that looks at nothing."""
 
     def __init__(self, rule: Callable[[], np.ndarray]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handrail.errors import StorageError
-from handrail.runs import Run, open_run
+from handrail.run_folder import Run, open_run
 
 if TYPE_CHECKING:
     from robot_env.recorder.recording import Recording
@@ -25,16 +25,16 @@ def main(argv: list[str]) -> int:
 
 
 def _dump(options: argparse.Namespace) -> int:
+    from robot_env.recorder.mcap_writer import save
     from robot_env.recorder.recorder import recordings
     from robot_env.recorder.ring import NAME
-    from robot_env.recorder.tail import read_ring
-    from robot_env.recorder.write import save
+    from robot_env.recorder.ring_recovery import read_ring
 
     run = open_run(options.run)
-    tail = read_ring(run.folder / NAME)
-    path = save(tail, recordings(run.folder), options.why, _KEEP_ALL)
-    if tail.torn:
-        print(f"{tail.torn} records were not whole and are left out", file=sys.stderr)
+    contents = read_ring(run.folder / NAME)
+    path = save(contents, recordings(run.folder), options.why, _KEEP_ALL)
+    if contents.torn:
+        print(f"{contents.torn} records were not whole and are left out", file=sys.stderr)
     print(path)
     return 0
 
@@ -93,16 +93,16 @@ def _list(options: argparse.Namespace) -> int:
     from robot_env.recorder.recorder import recordings
     from robot_env.recorder.recording import Recording
     from robot_env.recorder.ring import NAME
-    from robot_env.recorder.tail import left_by_crash, read_ring
+    from robot_env.recorder.ring_recovery import left_by_crash, read_ring
 
     run = open_run(options.run)
     ring = run.folder / NAME
     if ring.is_file():
-        tail = read_ring(ring)
-        alive = left_by_crash(ring) and _alive(tail.pid)
+        contents = read_ring(ring)
+        alive = left_by_crash(ring) and _alive(contents.pid)
         state = "live" if alive else "left by a killed host" if left_by_crash(ring) else "ended"
-        seconds = len(tail.words) * float(tail.about["dt"])
-        print(f"{NAME}  {state}, process {tail.pid}, {seconds:.1f} s, {_size(ring)}")
+        seconds = len(contents.words) * float(contents.about["dt"])
+        print(f"{NAME}  {state}, process {contents.pid}, {seconds:.1f} s, {_size(ring)}")
     else:
         print(f"no {NAME}: nothing was recorded, or only in lockstep")
     for path in sorted(recordings(run.folder).glob("*.mcap")):

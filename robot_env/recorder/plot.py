@@ -90,9 +90,9 @@ def draw(recording: Recording, last: float | None = None) -> Figure:
         _heading(panels[4], "torques sent, without gravity", "N m")
         for joint, colour in enumerate(JOINTS):
             _line(panels[4], x, recording["tick.torque"][keep][:, joint], colour, f"{joint + 1}")
-        _heading(panels[5], "energy tank, and share of the stiffness in effect", "J, -")
+        _heading(panels[5], "energy tank, and scale of the stiffness", "J, -")
         _line(panels[5], x, recording["tank"][keep], VIOLET, "tank")
-        _line(panels[5], x, recording["share"][keep], GREY, "share")
+        _line(panels[5], x, recording["stiffness_scale"][keep], GREY, "stiffness scale")
         _bottom(panels[5])
         if recording.about["realtime"]:
             _heading(panels[6], "time of a tick: from waking up to the torque sent", "µs")

@@ -1,4 +1,4 @@
-"""A host's side of the flight recorder: the ring that it writes, the scribe that saves it."""
+"""A host's side of the flight recorder: its ring, and the writer process that saves it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from controllers.config import ControlConfig
 from controllers.kernel import chain_digest
 from handrail.config import digest
 from handrail.errors import StorageError
-from handrail.runs import Run
-from robot_env.recorder.place import MEMORY
-from robot_env.recorder.record import Tape, layout
+from handrail.run_folder import Run
 from robot_env.recorder.ring import NAME, Ring
-from robot_env.recorder.scribe import Scribe
+from robot_env.recorder.ring_placement import MEMORY
+from robot_env.recorder.ring_record import RingView, layout
+from robot_env.recorder.writer_process import WriterProcess
 
 log = logging.getLogger("host")
 
@@ -38,9 +38,9 @@ class Recorder:
             StorageError: The ring can't be made.
         """
         path = run.folder / NAME
-        self._scribe = Scribe(path, recordings(run.folder), keep)
+        self._writer = WriterProcess(path, recordings(run.folder), keep)
         try:
-            found = self._scribe.recover()
+            found = self._writer.recover()
             if found is not None:
                 log.warning("the last host was killed; what it did last: recording %s", found)
         except StorageError as error:
@@ -50,15 +50,15 @@ class Recorder:
         try:
             self._ring = Ring(path, seconds, about["dt"], whose | about, memory)
         except BaseException:
-            self._scribe.close()
+            self._writer.close()
             raise
         if about["realtime"]:
-            self._ring.look_ahead()
+            self._ring.prefault_pages()
 
     @property
-    def tape(self) -> Tape:
+    def ring_view(self) -> RingView:
         """Where the control loop writes."""
-        return self._ring.tape
+        return self._ring.ring_view
 
     def wake(self, now: int, late: int) -> None:
         """Say when the loop woke up [ns, monotonic] and how many ticks have come late so far."""
@@ -74,16 +74,16 @@ class Recorder:
         Raises:
             StorageError: It can't be written.
         """
-        return self._scribe.save(why)
+        return self._writer.save(why)
 
     def close(self, whole: bool = True) -> None:
         """Stop recording; safe to call twice.
 
         Args:
-            whole: False where the host ends by an error: then the scribe saves the ring.
+            whole: False where the host ends by an error: then the writer process saves the ring.
         """
         self._ring.close(whole)
-        self._scribe.close()
+        self._writer.close()
 
 
 def recordings(folder: Path) -> Path:
@@ -95,7 +95,7 @@ def describe(params: np.ndarray, control: ControlConfig, realtime: bool) -> dict
     """Return what a recording says about the chain that it is of, as JSON.
 
     Args:
-        params: Packed, see `controllers.layout.P`.
+        params: Packed, see `controllers.packed.PARAM`.
         control: Table [control].
         realtime: Whether ticks run on the clock.
     """

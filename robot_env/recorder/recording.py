@@ -11,8 +11,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from handrail.errors import StorageError
-from robot_env.recorder.record import TICK
-from robot_env.recorder.write import CDR, EVENTS, FORMAT, METADATA
+from robot_env.recorder.mcap_writer import CDR, EVENTS, FORMAT, METADATA
+from robot_env.recorder.ring_record import TICK
 
 GROUPS = ("tick", "state", "reading", "mailbox")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controllers.chain import PERIOD_SUMS, repeat
-from controllers.layout import PARAMS_SIZE, S
+from controllers.chain import PERIOD_SUMS, replay_tick
+from controllers.packed import PARAMS_SIZE, STATE
 from handrail.errors import ProtocolMismatch
-from robot_env.recorder.record import START, TICK, layout
 from robot_env.recorder.recording import Recording
+from robot_env.recorder.ring_record import START, TICK, layout
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def replay(recording: Recording) -> Verdict:
         )
     params, low, high = recording.params, *PERIOD_SUMS
     states = recording.groups["state"].view(np.float64)
-    readings, mailboxes = (
+    measurements, command_buffers = (
         recording.groups[name].view(np.float64) for name in ("reading", "mailbox")
     )
     kinds, indices = recording.kinds, recording.column("tick", "index")
     torques = recording.column("tick", "torque")
-    sums = [name for name in S._fields if low <= getattr(S, name) < high]
+    sums = [name for name in STATE._fields if low <= getattr(STATE, name) < high]
     before = np.stack([recording.column("tick", f"before_{name}") for name in sums], axis=1)
     state, torque = states[0].copy(), np.empty(7)
     first, different, ticks, starts, gaps, at = None, 0, 0, 0, 0, int(kinds[0] == TICK)
@@ -72,8 +72,8 @@ def replay(recording: Recording) -> Verdict:
             at += kinds[n] == TICK
             continue
         state[low:high] = before[n]
-        risk = states[n, S.risk : S.risk_off + 1]
-        repeat(params, state, readings[at], mailboxes[at], risk, torque)
+        risk = states[n, STATE.risk : STATE.risk_off + 1]
+        replay_tick(params, state, measurements[at], command_buffers[at], risk, torque)
         at, ticks = at + 1, ticks + 1
         if not _same(torque, torques[n]).all():
             different += 1
@@ -81,7 +81,12 @@ def replay(recording: Recording) -> Verdict:
                 end = 1e-9 * recording.column("tick", "end")[n]
                 names = _names(~_same(state, states[n]))
                 first = Difference(
-                    int(indices[n]), int(states[n, S.tick]), end, torques[n], torque.copy(), names
+                    int(indices[n]),
+                    int(states[n, STATE.tick]),
+                    end,
+                    torques[n],
+                    torque.copy(),
+                    names,
                 )
     return Verdict(ticks, different, first, int(starts), int(gaps))
 
@@ -97,6 +102,6 @@ def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _names(differs: np.ndarray) -> list[str]:
-    starts = np.array([*S])
-    return sorted({S._fields[int(np.searchsorted(starts, i, "right")) - 1] for i in
+    starts = np.array([*STATE])
+    return sorted({STATE._fields[int(np.searchsorted(starts, i, "right")) - 1] for i in
                    np.flatnonzero(differs)})  # fmt: skip

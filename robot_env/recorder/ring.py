@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from handrail.errors import StorageError
-from robot_env.recorder.place import bring_home, placed
-from robot_env.recorder.record import (
+from robot_env.recorder.ring_placement import move_to_disk, ring_file
+from robot_env.recorder.ring_record import (
     ABOUT,
     CONDITION,
     COUNT,
@@ -34,7 +34,7 @@ from robot_env.recorder.record import (
     ROWS,
     WAKE,
     WIDTH,
-    Tape,
+    RingView,
 )
 
 log = logging.getLogger("host")
@@ -70,7 +70,7 @@ class Ring:
             dt: Control period [s].
             about: What a reader needs to know, as JSON.
             memory: Folder of a file system without a disk; `path` is a link into it until `close`.
-                A loop in real time wants one, see `placed`.
+                A loop in real time wants one, see `ring_file`.
 
         Raises:
             StorageError: The file can't be made; the message says what would help.
@@ -82,7 +82,7 @@ class Ring:
         if len(text) > NOTES_AT - ABOUT_AT:
             raise StorageError(f"what is known about a run must fit 60 kB, got {len(text)} bytes")
         try:
-            with placed(path, self._size, memory) as fd:
+            with ring_file(path, self._size, memory) as fd:
                 self._map = mmap.mmap(fd, self._size)
                 self._fill(rows, text)
         except OSError as error:
@@ -91,7 +91,7 @@ class Ring:
                 f"{error.strerror}; free some space, or set [host] recorder to fewer seconds"
             ) from None
         self._lock = threading.Lock()
-        self._ahead = _Ahead(self)
+        self._prefaulter = _PagePrefaulter(self)
 
     def _fill(self, rows: int, about: bytes) -> None:
         view = memoryview(self._map)
@@ -99,7 +99,7 @@ class Ring:
         head = np.frombuffer(view, np.int64, HEAD_SIZE)
         words = np.frombuffer(view, np.int64, rows * WIDTH, RECORDS_AT).reshape(rows, WIDTH)
         words[:] = -1
-        self.tape = Tape(words, words.view(np.float64), head)
+        self.ring_view = RingView(words, words.view(np.float64), head)
         self._notes = np.frombuffer(
             view, np.uint8, NOTE_COUNT * NOTE_SIZE, NOTES_AT
         ).reshape(NOTE_COUNT, NOTE_SIZE)  # fmt: skip
@@ -114,25 +114,25 @@ class Ring:
             now: When, on the monotonic clock [ns].
             late: Ticks that came late since the host started [-].
         """
-        self.tape.head[WAKE], self.tape.head[LATE] = now, late
+        self.ring_view.head[WAKE], self.ring_view.head[LATE] = now, late
 
     def note(self, what: str) -> None:
         """Remember an event, from any thread."""
         text = what.encode()[: NOTE_SIZE - 8 * NOTE_WORDS]
         with self._lock:
-            number = int(self.tape.head[NOTES])
+            number = int(self.ring_view.head[NOTES])
             note = self._notes[number % NOTE_COUNT]
             words = note[: 8 * NOTE_WORDS].view(np.int64)
             words[0] = -1
-            words[1], words[2] = time.monotonic_ns(), self.tape.head[COUNT]
+            words[1], words[2] = time.monotonic_ns(), self.ring_view.head[COUNT]
             words[3] = len(text)
             note[8 * NOTE_WORDS : 8 * NOTE_WORDS + len(text)] = np.frombuffer(text, np.uint8)
             words[0] = number
-            self.tape.head[NOTES] = number + 1
+            self.ring_view.head[NOTES] = number + 1
 
-    def look_ahead(self) -> None:
+    def prefault_pages(self) -> None:
         """Keep the pages that come next writable, from a thread; for real time."""
-        self._ahead.start()
+        self._prefaulter.start()
 
     def close(self, whole: bool = True) -> None:
         """Stop writing; safe to call twice.
@@ -140,10 +140,10 @@ class Ring:
         Args:
             whole: Whether the host ended as it should; else the ring counts as left by a crash.
         """
-        self._ahead.stop()
+        self._prefaulter.stop()
         if whole:
-            self.tape.head[CONDITION] = CLOSED
-            bring_home(self.path)
+            self.ring_view.head[CONDITION] = CLOSED
+            move_to_disk(self.path)
 
     def populate(self, first: int, count: int) -> bool:
         """Make the pages of some records writable; return whether the kernel knows how.
@@ -155,10 +155,10 @@ class Ring:
             first: Index of the first record.
             count: How many records.
         """
-        rows = self.tape.words.shape[0]
+        rows = self.ring_view.words.shape[0]
         begin = first % rows
         spans = [(begin, min(rows, begin + count)), (0, max(0, begin + count - rows))]
-        base = self.tape.head.ctypes.data
+        base = self.ring_view.head.ctypes.data
         for low, high in spans:
             start = (RECORDS_AT + low * WIDTH * 8) // mmap.PAGESIZE * mmap.PAGESIZE
             end = RECORDS_AT + high * WIDTH * 8
@@ -167,7 +167,7 @@ class Ring:
         return True
 
 
-class _Ahead:
+class _PagePrefaulter:
     def __init__(self, ring: Ring) -> None:
         self._ring, self._stop = ring, threading.Event()
         self._thread: threading.Thread | None = None
@@ -185,7 +185,7 @@ class _Ahead:
     def _run(self) -> None:
         count = round(_AHEAD / 1e-3)
         while True:
-            if not self._ring.populate(int(self._ring.tape.head[COUNT]), count):
+            if not self._ring.populate(int(self._ring.ring_view.head[COUNT]), count):
                 log.warning(
                     "the kernel can't make pages writable beforehand (needs Linux 5.14): "
                     "the flight recorder may make a tick late"

@@ -7,10 +7,10 @@ import importlib
 
 from handrail.errors import ConfigError
 from robot_env.gym.names import prefix_of
-from robot_env.tasks.base import Actor, Task
+from robot_env.tasks.base import ScriptedPolicy, Task
 from robot_env.tasks.config import TaskConfig
 
-__all__ = ["Actor", "Task", "TaskConfig", "make", "names", "register", "resolve"]
+__all__ = ["ScriptedPolicy", "Task", "TaskConfig", "make", "names", "register", "resolve"]
 
 _TASKS = {  # name -> where its class is; imported when asked for
     "reach": "robot_env.tasks.reach:Reach",

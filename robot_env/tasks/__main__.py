@@ -1,4 +1,4 @@
-"""`python -m robot_env.tasks --evaluate peg`: what experts and trivial policies make of a task."""
+"""`python -m robot_env.tasks --evaluate peg`: what experts and baselines make of a task."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from controllers.config import ControlConfig
 from handrail.config import from_dict, load_toml
 from handrail.errors import Error
 from robot_env.env import RobotEnv
-from robot_env.tasks import Actor, TaskConfig, make, names
+from robot_env.tasks import ScriptedPolicy, TaskConfig, make, names
 
 
-def evaluate(env: RobotEnv, actor: Actor, episodes: int) -> dict[str, float]:
-    """Return what an actor reaches from the numbered starts 0, 1, ...
+def evaluate(env: RobotEnv, policy: ScriptedPolicy, episodes: int) -> dict[str, float]:
+    """Return what a policy reaches from the numbered starts 0, 1, ...
 
     Args:
         env: Environment of the task.
-        actor: Expert or trivial policy.
+        policy: Expert or baseline.
         episodes: How many starts.
 
     Returns:
@@ -34,11 +34,11 @@ def evaluate(env: RobotEnv, actor: Actor, episodes: int) -> dict[str, float]:
     successes, lengths, forces, steps, begun = [], [], [], 0, time.monotonic()
     for start in range(episodes):
         _, info = env.reset(options={"start": start})
-        actor.reset()
+        policy.reset()
         terminated = truncated = False
         length = 0
         while not (terminated or truncated):
-            action = actor.act(info["snapshot"], info["nominal"])
+            action = policy.act(info["snapshot"], info["goal_estimate"])
             _, _, terminated, truncated, info = env.step(action)
             length += 1
         successes.append(info["success"])
@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from robot_env.host import HostCore
-    from robot_env.robots.mujoco import MujocoConfig
+    from robot_env.arms.sim.mujoco_robot import MujocoConfig
+    from robot_env.host.core import HostCore
 
     table = load_toml(options.config) if options.config else {}
     config = from_dict(TaskConfig, {"name": options.evaluate} | table.get("task", {}), "task")
@@ -90,19 +90,19 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     try:
         if options.frames is not None:
             _film(env, options.frames)
-        actors: dict[str, Actor] = {
+        policies: dict[str, ScriptedPolicy] = {
             "expert": task.expert(np.random.default_rng(options.seed)),
             "expert_noisy": task.expert(np.random.default_rng(options.seed), noise=1.0),
         }
-        for name, factory in task.trivial.items():
-            actors[f"trivial/{name}"] = factory(np.random.default_rng(options.seed))
-        for name, factory in task.references.items():
-            actors[f"reference/{name}"] = factory(np.random.default_rng(options.seed))
+        for name, factory in task.baselines.items():
+            policies[f"trivial/{name}"] = factory(np.random.default_rng(options.seed))
+        for name, factory in task.scripted_baselines.items():
+            policies[f"reference/{name}"] = factory(np.random.default_rng(options.seed))
         rows = {}
         heads = ("success", "length", "force_peak", "force_max", "steps_per_s")
         print(f"{task.name:<24}" + "".join(f"{head:>13}" for head in heads))
-        for name, actor in actors.items():
-            rows[name] = evaluate(env, actor, options.episodes)
+        for name, policy in policies.items():
+            rows[name] = evaluate(env, policy, options.episodes)
             values = "".join(f"{rows[name][head]:>13.2f}" for head in heads)
             print(f"{name:<24}{values}", flush=True)
     finally:
@@ -119,14 +119,14 @@ def _film(env: RobotEnv, folder: Path, every: int = 10) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     name = env.task.name.rpartition(":")[2]
-    actor = env.task.expert(np.random.default_rng(0))
+    policy = env.task.expert(np.random.default_rng(0))
     _, info = env.reset(options={"start": 0})
     done, t = False, 0
     while not done:
         if t % every == 0:
             picture = env.host.render("film", 480, 480)
             imageio.imwrite(folder / f"{name}_{t:03d}.png", picture)
-        action = actor.act(info["snapshot"], info["nominal"])
+        action = policy.act(info["snapshot"], info["goal_estimate"])
         _, _, terminated, truncated, info = env.step(action)
         done, t = terminated or truncated, t + 1
     for camera in ("film", "front", "wrist"):

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from controllers.robot import Snapshot
-from robot_env.robots.panda import scene
-from robot_env.tasks import parts
+from robot_env.arms.panda_mjcf import build_scene
 from robot_env.tasks.base import (
     DOWN,
     HOME,
     OPEN,
     POSITION_SCALE,
-    Actor,
-    Reflex,
+    FunctionPolicy,
+    ScriptedPolicy,
     Task,
     pack,
     uniform,
 )
 from robot_env.tasks.peg import insert, insertion
 from robot_env.tasks.pick import grasp
+from robot_env.tasks.scenes import parts
 
 if TYPE_CHECKING:
-    from robot_env.robots.mujoco import MujocoRobot
+    from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 SIDE = 0.020  # [m], of the peg's square section
 PEG = 0.090  # [m], its length
@@ -58,7 +58,7 @@ class Assemble(Task):
         "friction": 0.5,
         "depth": 0.020,
     }
-    truth_names: ClassVar[tuple[str, ...]] = (
+    privileged_names: ClassVar[tuple[str, ...]] = (
         "success", "depth", "tilt", "grasped", "lifted", "above", "offset_x", "offset_y",
         "error_x", "error_y", "error_z", "seen_x", "seen_y", "seen_z",
     )  # fmt: skip
@@ -80,11 +80,11 @@ class Assemble(Task):
             f'<site name="peg_tip" pos="0 0 {-PEG / 2}" size="0.001" rgba="0 0 0 0"/>'
             f'<site name="peg_grip" pos="0 0 {PEG / 2 - GRIP}" size="0.001" rgba="0 0 0 0"/></body>'
         )
-        return scene(stand + block + peg, "", parts.ASSETS, parts.CAMERAS)
+        return build_scene(stand + block + peg, "", parts.ASSETS, parts.CAMERAS)
 
     def reset(self, robot: MujocoRobot, rng: np.random.Generator) -> np.ndarray:
         """Place stand, peg and block, and the open hand above the stand's nominal place."""
-        self._sight = parts.Sight(rng, self.value("object_noise"))
+        self._pose_sensor = parts.ObjectPoseSensor(rng, self.value("object_noise"))
         stand = STAND + uniform(rng, self.vector("object_range"))
         hole = HOLE + uniform(rng, self.vector("goal_range"))
         self._hidden = uniform(rng, self.vector("hidden_error"))
@@ -95,7 +95,7 @@ class Assemble(Task):
         robot.reset(robot.inverse_kinematics(start, DOWN, HOME), OPEN, rng)
         return hole + parts.up(BLOCK + PEG - GRIP)
 
-    def truth(self, robot: MujocoRobot) -> np.ndarray:
+    def privileged_state(self, robot: MujocoRobot) -> np.ndarray:
         """Return the stages reached now, the way of the tip to the hole, and what is seen."""
         data = robot.data
         tip, rim, grip = data.site("peg_tip"), data.site("hole_rim"), data.site("peg_grip")
@@ -115,41 +115,41 @@ class Assemble(Task):
             above,
             *self._hidden[:2],
             *error,
-            *self._sight.look(grip.xpos),
+            *self._pose_sensor.read(grip.xpos),
         )
 
     def object_view(self, snapshot: Snapshot) -> np.ndarray:
         """Return where the peg is seen to be grasped, relative to the tool (3,), scaled."""
         return (self._seen(snapshot) - snapshot.position) / POSITION_SCALE
 
-    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def expert_action(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the action of the next part of: grasp, lift, carry, insert."""
-        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        error = np.array([self.privileged_value(snapshot, f"error_{axis}") for axis in "xyz"])
         return self._drive(snapshot, self._seen(snapshot) - snapshot.position, error)
 
-    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def distance_to_success(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return the way of the hand to the peg, and of the peg over the block and in [m]."""
-        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        error = np.array([self.privileged_value(snapshot, f"error_{axis}") for axis in "xyz"])
         hand = float(np.linalg.norm(self._seen(snapshot) - snapshot.position))
         across = float(np.linalg.norm(error[:2]))
-        if self.seen(snapshot, "grasped") < 0.5:
+        if self.privileged_value(snapshot, "grasped") < 0.5:
             return 0.5 + hand + across
         if across > 0.01:
             return 0.1 + across + max(0.0, TRAVEL + error[2])
         return across + max(0.0, self.value("depth") - error[2])
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
-        """The guide without feeling: it believes the nominal hole and its eyes; and random."""
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
+        """The expert without feeling: it believes the nominal hole and its eyes; and random."""
 
-        def rule(snapshot: Snapshot, nominal: np.ndarray, t: int) -> np.ndarray:
-            error = nominal - snapshot.position
+        def rule(snapshot: Snapshot, goal_estimate: np.ndarray, t: int) -> np.ndarray:
+            error = goal_estimate - snapshot.position
             return self._drive(snapshot, self._seen(snapshot) - snapshot.position, error)
 
-        return {"script_nominal": lambda rng: Reflex(rule)} | super().trivial
+        return {"script_nominal": lambda rng: FunctionPolicy(rule)} | super().baselines
 
     def _seen(self, snapshot: Snapshot) -> np.ndarray:
-        return np.array([self.seen(snapshot, f"seen_{axis}") for axis in "xyz"])
+        return np.array([self.privileged_value(snapshot, f"seen_{axis}") for axis in "xyz"])
 
     def _drive(self, snapshot: Snapshot, reach: np.ndarray, error: np.ndarray) -> np.ndarray:
         scale = self.value("action_scale")

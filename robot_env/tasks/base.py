@@ -1,8 +1,8 @@
-"""What every task has: a scene and its truth on the host, observation and action at the env.
+"""What every task has: a scene and privileged state on the host, observation and action at the env.
 
-The host side (`scene`, `reset`, `truth`) touches the simulated robot; the env side touches only
-snapshots and the nominal vector, so that it runs in another process and, for tasks that a real
-robot can do, without a simulator. A task subclasses `Task` once; nothing else inherits.
+The host side (`scene`, `reset`, `privileged_state`) touches the simulated robot; the env side
+touches only snapshots and the goal estimate, so that it runs in another process and, for tasks that
+a real robot can do, without a simulator. A task subclasses `Task` once; nothing else inherits.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from controllers.robot import Request, Snapshot, Source
+from controllers.robot import Authority, Request, Snapshot
 from handrail.config import digest
 from handrail.errors import ConfigError
 from handrail.spec import EnvSpec, slices_of
 from robot_env.tasks.config import TaskConfig, Vector
 from robot_env.tasks.costs import Limits
-from robot_env.tasks.expert import Expert
+from robot_env.tasks.experts.noisy_expert import NoisyExpert
 
 if TYPE_CHECKING:
-    from robot_env.robots.mujoco import MujocoRobot
+    from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
-TRUTH_SIZE = 16  # length of the truth vector in a snapshot
+PRIVILEGED_STATE_SIZE = 16  # length of the privileged state in a snapshot
 CONTROL_HZ = 10.0  # [Hz], policy steps per second where neither config nor task says
 TASK_FORMAT = 1  # raised when a task changes in a way that its config doesn't show
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # xyzw: the tool's z axis points at the table
@@ -50,14 +50,14 @@ class Zone(NamedTuple):
     speed: float  # [m/s]
 
 
-class Actor(Protocol):
-    """Something that acts on what the host says: experts and trivial policies."""
+class ScriptedPolicy(Protocol):
+    """Something that acts on what the host says: experts and baselines."""
 
     def reset(self) -> None:
         """Forget the last episode."""
         ...
 
-    def act(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def act(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return an action (A,) in [-1, 1]."""
         ...
 
@@ -67,19 +67,20 @@ class Task(ABC):
 
     Class attributes:
         defaults: Values of `TaskConfig` where the config leaves None.
-        truth_names: Entries of the truth vector, `success` first.
+        privileged_names: Entries of the privileged state, `success` first.
         gripper: True if the last action dimension commands the gripper, +1 close, -1 open.
         objects: Length of the observed pose of the loose object, 0 for none.
         contact_zone: Where contact is likely, so that the target moves slowly; None for nowhere.
-        measurable: Whether the measured joints say all of the truth, so that a real arm knows it.
+        success_is_measurable: Whether the measured joints say all of the privileged state, so
+            that a real arm knows it.
     """
 
     defaults: ClassVar[dict[str, Any]]
-    truth_names: ClassVar[tuple[str, ...]]
+    privileged_names: ClassVar[tuple[str, ...]]
     gripper: ClassVar[bool] = False
     objects: ClassVar[int] = 0
     contact_zone: ClassVar[Zone | None] = None
-    measurable: ClassVar[bool] = False
+    success_is_measurable: ClassVar[bool] = False
 
     def __init__(self, config: TaskConfig) -> None:
         """Resolve the config and lay out the observation."""
@@ -92,7 +93,7 @@ class Task(ABC):
             task_hash=digest(self.config, {"format": TASK_FORMAT}),
             control_hz=self.value("control_hz"),
             horizon=self.horizon,
-            slices=slices_of(**self.parts()),
+            slices=slices_of(**self.observation_parts()),
             action=self.action_size,
             images=images,
             gripper=3 if self.gripper else -1,
@@ -113,31 +114,31 @@ class Task(ABC):
             rng: Everything random about the episode comes from here.
 
         Returns:
-            What the env may know of it, (<= 16,) float64; the nominal goal of the tool centre,
+            What the env may know of it, (<= 16,) float64; the estimated goal of the tool centre,
             base frame [m], comes first.
         """
 
     @abstractmethod
-    def truth(self, robot: MujocoRobot) -> np.ndarray:
-        """Return what really is, (16,) float64: entries as `truth_names`, zeros after them."""
+    def privileged_state(self, robot: MujocoRobot) -> np.ndarray:
+        """Return what really is, (16,) float64: entries as `privileged_names`, zeros after them."""
 
     # ---- env side: snapshots only -----------------------------------------------------------
 
     @abstractmethod
-    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def expert_action(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the action of someone who sees the truth, (A,); from any state, without memory."""
 
     @abstractmethod
-    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def distance_to_success(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return how far the task is from done [m], by the truth: falls as the task advances."""
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Policies without skill or truth; a task that one of them solves is too easy."""
         return {"random": lambda rng: RandomPolicy(self.action_size, rng)}
 
     @property
-    def references(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+    def scripted_baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Hand-made policies with skill but without the truth: what a learner competes with."""
         return {}
 
@@ -146,7 +147,7 @@ class Task(ABC):
         """Number of action dimensions, A."""
         return 4 if self.gripper else 3
 
-    def parts(self) -> dict[str, int]:
+    def observation_parts(self) -> dict[str, int]:
         """Return the parts of the observation in order: name and length."""
         sizes = {"position": 3, "error": 3, "wrench": 6, "velocity": 3}
         if self.gripper:
@@ -181,18 +182,18 @@ class Task(ABC):
         return (x, y, z)
 
     def observe(
-        self, snapshot: Snapshot, nominal: np.ndarray, last_action: np.ndarray, t: int
+        self, snapshot: Snapshot, goal_estimate: np.ndarray, last_action: np.ndarray, t: int
     ) -> np.ndarray:
         """Return the state vector (S,) float32, laid out by `spec.slices`, every part O(1).
 
         Args:
             snapshot: What the host said at the end of the last period.
-            nominal: What `reset` returned.
+            goal_estimate: What `reset` returned.
             last_action: Action (A,) that was sent in the last period, zeros at the start.
             t: Steps done in this episode [steps].
         """
         parts = [
-            (snapshot.position - nominal[:3]) / POSITION_SCALE,
+            (snapshot.position - goal_estimate[:3]) / POSITION_SCALE,
             (snapshot.target_position - snapshot.position) / ERROR_SCALE,
             snapshot.wrench[:3] / FORCE_SCALE,
             snapshot.wrench[3:] / TORQUE_SCALE,
@@ -216,7 +217,7 @@ class Task(ABC):
         raise ConfigError(f"task {self.name} has objects = {self.objects}, but no object_view")
 
     def request(
-        self, snapshot: Snapshot, action: np.ndarray, seq: int, source: int = Source.POLICY
+        self, snapshot: Snapshot, action: np.ndarray, seq: int, authority: int = Authority.POLICY
     ) -> Request:
         """Return the request of an action: a step from where the spring's end is now.
 
@@ -224,16 +225,16 @@ class Task(ABC):
             snapshot: Newest one; its target is what the step is relative to.
             action: (A,) in [-1, 1]; beyond that it is clipped.
             seq: Number of this request.
-            source: `controllers.robot.Source`.
+            authority: `controllers.robot.Authority`.
         """
         action = np.clip(action, -1.0, 1.0).astype(np.float64)
         position = snapshot.target_position + self.value("action_scale") * action[:3]
         grip = snapshot.gripper_target
         if self.gripper and abs(action[3]) > HYSTERESIS:
             grip = 0.0 if action[3] > 0.0 else OPEN
-        return Request(seq, int(source), position, DOWN.copy(), float(grip))
+        return Request(seq, int(authority), position, DOWN.copy(), float(grip))
 
-    def realised(self, before: Snapshot, after: Snapshot, action: np.ndarray) -> np.ndarray:
+    def executed_action(self, before: Snapshot, after: Snapshot, action: np.ndarray) -> np.ndarray:
         """Return the action that the host really carried out (A,) float32.
 
         Leash, box, speed limit and energy gate can hold the target back; the gripper's part is
@@ -244,40 +245,40 @@ class Task(ABC):
             after: Snapshot at the end of the period.
             action: What was sent (A,).
         """
-        realised = np.clip(action, -1.0, 1.0).astype(np.float32)
+        executed_action = np.clip(action, -1.0, 1.0).astype(np.float32)
         moved = after.target_position - before.target_position
-        realised[:3] = np.clip(moved / self.value("action_scale"), -1.0, 1.0)
-        return realised
+        executed_action[:3] = np.clip(moved / self.value("action_scale"), -1.0, 1.0)
+        return executed_action
 
-    def success(self, truth: np.ndarray) -> bool:
-        """Return True if the truth vector says that the task is done."""
-        return bool(truth[0] > 0.5)
+    def success(self, privileged_state: np.ndarray) -> bool:
+        """Return True if the privileged state says that the task is done."""
+        return bool(privileged_state[0] > 0.5)
 
-    def reward(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def reward(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return the reward of a step: 1 on success, else 0; a task may have a denser one.
 
         Args:
             snapshot: At the end of the step, with its truth.
-            nominal: What `reset` returned.
+            goal_estimate: What `reset` returned.
         """
-        return float(self.success(snapshot.truth))
+        return float(self.success(snapshot.privileged_state))
 
-    def named(self, truth: np.ndarray) -> dict[str, float]:
-        """Return the truth vector as names and values."""
-        return dict(zip(self.truth_names, map(float, truth), strict=False))
+    def named(self, privileged_state: np.ndarray) -> dict[str, float]:
+        """Return the privileged state as names and values."""
+        return dict(zip(self.privileged_names, map(float, privileged_state), strict=False))
 
-    def seen(self, snapshot: Snapshot, name: str) -> float:
-        """Return one entry of the truth vector by name."""
-        return float(snapshot.truth[self.truth_names.index(name)])
+    def privileged_value(self, snapshot: Snapshot, name: str) -> float:
+        """Return one entry of the privileged state by name."""
+        return float(snapshot.privileged_state[self.privileged_names.index(name)])
 
-    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> Expert:
+    def expert(self, rng: np.random.Generator, noise: float = 0.0) -> NoisyExpert:
         """Return a privileged policy.
 
         Args:
             rng: Source of its noise.
             noise: 0 for its best, 1 for a person's hand: correlated error and lapses.
         """
-        return Expert(self.guide, self.action_size, self.gripper, rng, noise)
+        return NoisyExpert(self.expert_action, self.action_size, self.gripper, rng, noise)
 
 
 class RandomPolicy:
@@ -289,13 +290,13 @@ class RandomPolicy:
     def reset(self) -> None:
         """Nothing to forget."""
 
-    def act(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def act(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return a uniform action (A,)."""
         return self._rng.uniform(-1.0, 1.0, self._size)
 
 
-class Reflex:
-    """A policy that is a function of snapshot, nominal and the number of the step."""
+class FunctionPolicy:
+    """A policy that is a function of snapshot, goal estimate and the number of the step."""
 
     def __init__(self, rule: Callable[[Snapshot, np.ndarray, int], np.ndarray]) -> None:
         self._rule, self._t = rule, 0
@@ -304,9 +305,9 @@ class Reflex:
         """Start counting again."""
         self._t = 0
 
-    def act(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def act(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the rule's action, clipped (A,)."""
-        action = self._rule(snapshot, nominal, self._t)
+        action = self._rule(snapshot, goal_estimate, self._t)
         self._t += 1
         return np.clip(action, -1.0, 1.0)
 
@@ -324,7 +325,7 @@ def uniform(rng: np.random.Generator, half: tuple[float, float, float]) -> np.nd
 
 
 def pack(*values: float) -> np.ndarray:
-    """Return values as a truth vector, zeros after them (16,)."""
-    truth = np.zeros(TRUTH_SIZE)
-    truth[: len(values)] = values
-    return truth
+    """Return values as a privileged state, zeros after them (16,)."""
+    privileged_state = np.zeros(PRIVILEGED_STATE_SIZE)
+    privileged_state[: len(values)] = values
+    return privileged_state

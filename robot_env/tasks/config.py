@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from handrail.config import check
-from robot_env.tasks.corridors import LAYOUTS
+from robot_env.tasks.scenes.maze_layout import LAYOUTS
 
 Vector = tuple[float, float, float]
 

@@ -17,29 +17,36 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from controllers.layout import S
-from controllers.robot import Request, Snapshot, Source
-from robot_env.robots.panda import scene
-from robot_env.tasks import parts
+from controllers.packed import STATE
+from controllers.robot import Authority, Request, Snapshot
+from robot_env.arms.panda_mjcf import build_scene
 from robot_env.tasks.base import (
     DOWN,
     ERROR_SCALE,
     HOME,
     TANK_SCALE,
     VELOCITY_SCALE,
-    Actor,
-    Reflex,
+    FunctionPolicy,
+    ScriptedPolicy,
     Task,
     Zone,
     pack,
     uniform,
 )
 from robot_env.tasks.config import TaskConfig
-from robot_env.tasks.corridors import Cell, ahead, corridors, length, middle, way_from
-from robot_env.tasks.maze_scene import FLOOR, LENGTH, ORIGIN, RADIUS, TIP, board, peg
+from robot_env.tasks.scenes import parts
+from robot_env.tasks.scenes.maze_board import FLOOR, LENGTH, ORIGIN, RADIUS, TIP, board, peg
+from robot_env.tasks.scenes.maze_layout import (
+    Cell,
+    corridors,
+    locate_on_path,
+    middle,
+    path_length,
+    point_ahead,
+)
 
 if TYPE_CHECKING:
-    from robot_env.robots.mujoco import MujocoRobot
+    from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 TOOL_HEIGHT = FLOOR + TIP + LENGTH  # base frame [m], of the tool centre, held
 BOARD = np.array([*ORIGIN, TOOL_HEIGHT])  # the board's origin at the height of the tool
@@ -48,8 +55,8 @@ SOFTEST, STIFFEST = 100.0, 3000.0  # [N/m], of the spring across, at action -1 a
 REACH = 0.3  # [m], the board's side: scale of the reward and of what is seen of start and goal
 BONUS = 10.0  # [-], reward at the goal
 SEEN_FORCE, SEEN_MOMENT = 40.0, 2.0  # [N], [N m]
-AHEAD = 0.025  # [m], how far ahead of the tool the guide aims along the corridor
-ACROSS = 0.0  # [-], the guide's stiffness action across its direction; along it +1
+AHEAD = 0.025  # [m], how far ahead of the tool the expert aims along the corridor
+ACROSS = 0.0  # [-], the expert's stiffness action across its direction; along it +1
 
 
 class Maze(Task):
@@ -66,9 +73,9 @@ class Maze(Task):
         "stiffness_action": True,
         "wall_stiffness": 1e5,
         "force_limit": 20.0,
-        "energy_budget": 25.0,  # the guide puts in 17 J: it pays for damping all the way
+        "energy_budget": 25.0,  # the expert puts in 17 J: it pays for damping all the way
     }
-    truth_names: ClassVar[tuple[str, ...]] = (
+    privileged_names: ClassVar[tuple[str, ...]] = (
         "success", "distance", "to_go", "completed", "force_peak", "work", "energy_active",
         "error_x", "error_y",
     )  # fmt: skip
@@ -89,7 +96,7 @@ class Maze(Task):
         """Number of action dimensions, A: the step across and, if asked for, two stiffnesses."""
         return 4 if self.value("stiffness_action", bool) else 2
 
-    def parts(self) -> dict[str, int]:
+    def observation_parts(self) -> dict[str, int]:
         """Return the parts of the observation in order: name and length."""
         across = ("start", "goal", "error", "velocity", "force")
         rest = {"action": self.action_size, "stiffness": 2, "tank": 1, "gate": 1, "time_left": 1}
@@ -100,7 +107,7 @@ class Maze(Task):
     def scene(self) -> str:
         """Return robot, board with walls, and a peg in the hand."""
         friction, stiffness = self.value("friction"), self.value("wall_stiffness")
-        return scene(
+        return build_scene(
             board(self.maze, friction, stiffness),
             peg(friction, stiffness),
             parts.ASSETS,
@@ -114,19 +121,19 @@ class Maze(Task):
         start = over(self.start or self.maze.start) + uniform(rng, self.vector("start_range"))
         goal = over(self.maze.goal) + uniform(rng, self.vector("goal_range"))
         self._goal, self._force_peak = goal, 0.0
-        self._whole = length(self.maze, self.maze.start, (goal - BOARD)[:2])
+        self._whole = path_length(self.maze, self.maze.start, (goal - BOARD)[:2])
         parts.place(robot, "goal", np.array([*goal[:2], FLOOR]))
         robot.reset(robot.inverse_kinematics(start, DOWN, HOME), 2.0 * RADIUS, rng)
         return np.concatenate([goal, start])
 
-    def truth(self, robot: MujocoRobot) -> np.ndarray:
+    def privileged_state(self, robot: MujocoRobot) -> np.ndarray:
         """Return distance and way to the goal, and what the episode has cost so far."""
         tool = robot.data.site("tool").xpos
         error = (self._goal - tool)[:2]
         distance = float(np.linalg.norm(error))
-        to_go = way_from(self.maze, (tool - BOARD)[:2], (self._goal - BOARD)[:2]).to_go
+        to_go = locate_on_path(self.maze, (tool - BOARD)[:2], (self._goal - BOARD)[:2]).to_go
         completed = min(max(1.0 - to_go / self._whole, 0.0), 1.0)
-        self._force_peak = max(self._force_peak, float(robot.state[S.force_peak]))
+        self._force_peak = max(self._force_peak, float(robot.state[STATE.force_peak]))
         done = distance < self.value("tolerance")
         energy = (robot.work, robot.energy_active)
         return pack(done, distance, to_go, completed, self._force_peak, *energy, *error)
@@ -134,14 +141,14 @@ class Maze(Task):
     # ---- env side ---------------------------------------------------------------------------
 
     def observe(
-        self, snapshot: Snapshot, nominal: np.ndarray, last_action: np.ndarray, t: int
+        self, snapshot: Snapshot, goal_estimate: np.ndarray, last_action: np.ndarray, t: int
     ) -> np.ndarray:
         """Return the state vector (S,) float32; of the maze there is only what is felt."""
         stiffness = np.maximum(snapshot.stiffness[:2], 1.0)  # 1 N/m: the spring has been let go
         return np.concatenate(
             [
-                (snapshot.position - nominal[3:6])[:2] / REACH,
-                (nominal[:3] - snapshot.position)[:2] / REACH,
+                (snapshot.position - goal_estimate[3:6])[:2] / REACH,
+                (goal_estimate[:3] - snapshot.position)[:2] / REACH,
                 (snapshot.target_position - snapshot.position)[:2] / ERROR_SCALE,
                 snapshot.twist[:2] / VELOCITY_SCALE,
                 snapshot.wrench[:2] / SEEN_FORCE,
@@ -154,7 +161,7 @@ class Maze(Task):
         ).astype(np.float32)
 
     def request(
-        self, snapshot: Snapshot, action: np.ndarray, seq: int, source: int = Source.POLICY
+        self, snapshot: Snapshot, action: np.ndarray, seq: int, authority: int = Authority.POLICY
     ) -> Request:
         """Return the request of an action: a step across the board, and a stiffness for it."""
         action = np.clip(action, -1.0, 1.0).astype(np.float64)
@@ -162,25 +169,25 @@ class Maze(Task):
         position = np.array([*(snapshot.target_position[:2] + step), TOOL_HEIGHT])
         x, y = map(float, stiffness_of(action[2:])) if action.size > 2 else (0.0, 0.0)
         return Request(
-            seq, int(source), position, DOWN.copy(), snapshot.gripper_target, (x, y, 0.0, 0.0)
+            seq, int(authority), position, DOWN.copy(), snapshot.gripper_target, (x, y, 0.0, 0.0)
         )
 
-    def realised(self, before: Snapshot, after: Snapshot, action: np.ndarray) -> np.ndarray:
+    def executed_action(self, before: Snapshot, after: Snapshot, action: np.ndarray) -> np.ndarray:
         """Return the action that the host really carried out (A,) float32."""
         moved = (after.target_position - before.target_position)[:2] / self.value("action_scale")
         stiffness = action_of(after.stiffness[:2])[: action.size - 2]
         return np.clip(np.concatenate([moved, stiffness]), -1.0, 1.0).astype(np.float32)
 
-    def reward(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def reward(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return minus the distance to the goal, in sides of the board, and a bonus there."""
-        distance = float(np.linalg.norm((nominal[:3] - snapshot.position)[:2]))
-        return -distance / REACH + BONUS * self.success(snapshot.truth)
+        distance = float(np.linalg.norm((goal_estimate[:3] - snapshot.position)[:2]))
+        return -distance / REACH + BONUS * self.success(snapshot.privileged_state)
 
-    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def expert_action(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the action along the corridor: stiff the way it goes, soft across."""
-        goal = (nominal[:3] - BOARD)[:2]
+        goal = (goal_estimate[:3] - BOARD)[:2]
         tool = (snapshot.position - BOARD)[:2]
-        aim = ahead(self.maze, tool, goal, AHEAD)
+        aim = point_ahead(self.maze, tool, goal, AHEAD)
         step = (aim - (snapshot.target_position - BOARD)[:2]) / self.value("action_scale")
         step /= max(1.0, float(np.linalg.norm(step)))
         if self.action_size == 2:
@@ -189,18 +196,22 @@ class Maze(Task):
         heading = np.abs(aim - tool) / max(float(np.linalg.norm(aim - tool)), 1e-6)
         return np.concatenate([step, ACROSS + (1.0 - ACROSS) * heading])
 
-    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def distance_to_success(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return the way to go along the corridors [m]."""
-        return max(self.seen(snapshot, "to_go"), self.seen(snapshot, "distance"))
+        return max(
+            self.privileged_value(snapshot, "to_go"), self.privileged_value(snapshot, "distance")
+        )
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Straight at the goal, the same with wiggling, and random: none knows the maze."""
         straight = lambda s, n, t: self._full(toward(s, n))  # noqa: E731
         return {
-            "straight": lambda rng: Reflex(straight),
-            "push_wiggle": lambda rng: Reflex(lambda s, n, t: self._full(wiggle(s, n, t, rng))),
-        } | super().trivial
+            "straight": lambda rng: FunctionPolicy(straight),
+            "push_wiggle": lambda rng: FunctionPolicy(
+                lambda s, n, t: self._full(wiggle(s, n, t, rng))
+            ),
+        } | super().baselines
 
     def _full(self, step: np.ndarray) -> np.ndarray:
         return np.concatenate([step, np.ones(self.action_size - 2)])
@@ -222,14 +233,16 @@ def action_of(stiffness: np.ndarray) -> np.ndarray:
     return 2.0 * ratio - 1.0
 
 
-def toward(snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+def toward(snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
     """Return the step (2,) straight at the goal, at full speed until near it."""
-    gap = (nominal[:3] - snapshot.position)[:2]
+    gap = (goal_estimate[:3] - snapshot.position)[:2]
     return gap / max(float(np.linalg.norm(gap)), 0.010)
 
 
-def wiggle(snapshot: Snapshot, nominal: np.ndarray, t: int, rng: np.random.Generator) -> np.ndarray:
+def wiggle(
+    snapshot: Snapshot, goal_estimate: np.ndarray, t: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return the step (2,) at the goal, every other second in a random direction instead."""
     if t % 20 < 10:
-        return toward(snapshot, nominal)
+        return toward(snapshot, goal_estimate)
     return rng.uniform(-1.0, 1.0, 2)

@@ -15,12 +15,21 @@ import numpy as np
 
 from controllers.kinematics import TOOL
 from controllers.robot import Snapshot
-from robot_env.robots.panda import scene
-from robot_env.tasks import parts
-from robot_env.tasks.base import DOWN, HOME, Actor, Reflex, Task, Zone, pack, uniform
+from robot_env.arms.panda_mjcf import build_scene
+from robot_env.tasks.base import (
+    DOWN,
+    HOME,
+    FunctionPolicy,
+    ScriptedPolicy,
+    Task,
+    Zone,
+    pack,
+    uniform,
+)
+from robot_env.tasks.scenes import parts
 
 if TYPE_CHECKING:
-    from robot_env.robots.mujoco import MujocoRobot
+    from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 SIDE = 0.020  # [m], of the peg's square section
 LENGTH = 0.045  # [m], from the tool centre to the peg's tip
@@ -30,7 +39,7 @@ ABOVE = 0.030  # [m], of the tip over the rim at the start
 
 GAIN = 0.6  # [-], share of the error that one step of the target makes good
 LEAK = 0.1  # [-], share of the spring's extension that one step gives back
-LOOKAHEAD = 0.15  # [s], how far ahead the guide judges where the tool will be
+LOOKAHEAD = 0.15  # [s], how far ahead the expert judges where the tool will be
 APPROACH_STEPS = 12  # [steps], that search policies give themselves to get over the hole
 
 
@@ -48,7 +57,7 @@ class Peg(Task):
         "depth": 0.025,
     }
     contact_zone: ClassVar[Zone | None] = Zone((0.38, -0.12, 0.0), (0.62, 0.12, 0.11), 0.08)
-    truth_names: ClassVar[tuple[str, ...]] = (
+    privileged_names: ClassVar[tuple[str, ...]] = (
         "success", "depth", "tilt", "offset_x", "offset_y", "error_x", "error_y", "error_z",
     )  # fmt: skip
 
@@ -66,19 +75,21 @@ class Peg(Task):
             f"{parts.contact(friction)}/>"
             f'<site name="peg_tip" pos="0 0 {LENGTH}" size="0.001" rgba="0 0 0 0"/></body>'
         )
-        return scene(block, peg, parts.ASSETS, parts.CAMERAS, gripper=False, finger_width=SIDE)
+        return build_scene(
+            block, peg, parts.ASSETS, parts.CAMERAS, gripper=False, finger_width=SIDE
+        )
 
     def reset(self, robot: MujocoRobot, rng: np.random.Generator) -> np.ndarray:
         """Place the block off its nominal place and the peg above that."""
-        nominal = HOLE + uniform(rng, self.vector("goal_range"))
+        hole = HOLE + uniform(rng, self.vector("goal_range"))
         self._hidden = uniform(rng, self.vector("hidden_error"))
-        parts.place(robot, "hole", nominal + self._hidden)
-        goal = nominal + parts.up(BLOCK + LENGTH)
+        parts.place(robot, "hole", hole + self._hidden)
+        goal = hole + parts.up(BLOCK + LENGTH)
         start = goal + parts.up(ABOVE) + uniform(rng, self.vector("start_range"))
         robot.reset(robot.inverse_kinematics(start, DOWN, HOME), SIDE, rng)
         return goal
 
-    def truth(self, robot: MujocoRobot) -> np.ndarray:
+    def privileged_state(self, robot: MujocoRobot) -> np.ndarray:
         """Return depth and tilt of the peg, and the way from its tip to the true hole."""
         tip, rim = robot.data.site("peg_tip"), robot.data.site("hole_rim")
         error = rim.xpos - tip.xpos
@@ -86,19 +97,19 @@ class Peg(Task):
         done = depth >= self.value("depth")
         return pack(done, depth, parts.tilt(tip.xmat), *self._hidden[:2], *error)
 
-    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def expert_action(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the action toward the true hole: across above the rim, then down."""
-        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        error = np.array([self.privileged_value(snapshot, f"error_{axis}") for axis in "xyz"])
         return insert(snapshot, error, self.value("clearance"), self.value("action_scale"))
 
-    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def distance_to_success(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return the way that the tip has left, sideways and down [m]."""
-        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        error = np.array([self.privileged_value(snapshot, f"error_{axis}") for axis in "xyz"])
         across = float(np.linalg.norm(error[:2]))
         return across + max(0.0, self.value("depth") - error[2])
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Push, push and integrate, spiral, rock and random: none sees or feels the hole."""
         scale = self.value("action_scale")
         rules = {
@@ -108,10 +119,10 @@ class Peg(Task):
             "rock": lambda s, n, t: rock(s, n, t, scale),
         }
         made = {name: _factory(rule) for name, rule in rules.items()}
-        return made | super().trivial
+        return made | super().baselines
 
     @property
-    def references(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+    def scripted_baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """A tuned spiral search that feels the drop: skill by hand, without the truth."""
         scale = self.value("action_scale")
         return {"search": _factory(lambda s, n, t: search(s, n, t, scale))}
@@ -154,37 +165,37 @@ def insert(
     return np.array([*across, down]) / scale
 
 
-def push(snapshot: Snapshot, nominal: np.ndarray, scale: float) -> np.ndarray:
+def push(snapshot: Snapshot, goal_estimate: np.ndarray, scale: float) -> np.ndarray:
     """Return the action over the nominal hole and, near it, straight down."""
-    gap = nominal - snapshot.target_position
+    gap = goal_estimate - snapshot.target_position
     down = -0.5 * scale if np.abs(gap[:2]).max() < 0.002 else gap[2] + 0.01
     return np.array([*gap[:2], down]) / scale
 
 
-def push_integrate(snapshot: Snapshot, nominal: np.ndarray, scale: float) -> np.ndarray:
+def push_integrate(snapshot: Snapshot, goal_estimate: np.ndarray, scale: float) -> np.ndarray:
     """Return the action down, with the target led until the tool itself is over the hole."""
-    gap = nominal - snapshot.position
+    gap = goal_estimate - snapshot.position
     down = -0.5 * scale if np.abs(gap[:2]).max() < 0.004 else gap[2] + 0.01
     return np.array([*0.5 * gap[:2], down]) / scale
 
 
-def spiral(snapshot: Snapshot, nominal: np.ndarray, t: int, scale: float) -> np.ndarray:
+def spiral(snapshot: Snapshot, goal_estimate: np.ndarray, t: int, scale: float) -> np.ndarray:
     """Return the action along a spiral about the nominal hole, always pushing down.
 
     Speed and pitch are the best of a search over both; it never looks at where the tool is.
     """
     if t < APPROACH_STEPS:
-        return push(snapshot, nominal + parts.up(0.002), scale)
-    centre = nominal[:2] + on_spiral((t - APPROACH_STEPS) * 0.009, 0.0024)
+        return push(snapshot, goal_estimate + parts.up(0.002), scale)
+    centre = goal_estimate[:2] + on_spiral((t - APPROACH_STEPS) * 0.009, 0.0024)
     return np.array([*(centre - snapshot.target_position[:2]), -0.5 * scale]) / scale
 
 
-def search(snapshot: Snapshot, nominal: np.ndarray, t: int, scale: float) -> np.ndarray:
+def search(snapshot: Snapshot, goal_estimate: np.ndarray, t: int, scale: float) -> np.ndarray:
     """Return the action of a light spiral that pushes once the tool has dropped into the hole."""
-    if snapshot.position[2] < nominal[2] - 0.0015:
+    if snapshot.position[2] < goal_estimate[2] - 0.0015:
         lag = snapshot.position - snapshot.target_position
         return np.array([*(0.3 * lag[:2]), -scale]) / scale
-    gap = nominal - snapshot.target_position
+    gap = goal_estimate - snapshot.target_position
     if t < 0.7 * APPROACH_STEPS:
         down = -scale if np.abs(gap[:2]).max() < 0.006 else 0.0
         return np.array([*gap[:2], max(down, gap[2] - 0.004)]) / scale
@@ -204,15 +215,19 @@ def on_spiral(length: float, pitch: float) -> np.ndarray:
     return radius * np.array([np.cos(angle), np.sin(angle)])
 
 
-def rock(snapshot: Snapshot, nominal: np.ndarray, t: int, scale: float) -> np.ndarray:
+def rock(snapshot: Snapshot, goal_estimate: np.ndarray, t: int, scale: float) -> np.ndarray:
     """Return the action down with the target rocked about the nominal hole."""
     sway = 0.004 * np.array([np.sin(1.1 * t), np.sin(1.7 * t + 1.0)])
-    gap = nominal[:2] + sway - snapshot.target_position[:2]
-    down = -0.5 * scale if t > APPROACH_STEPS else nominal[2] + 0.01 - snapshot.target_position[2]
+    gap = goal_estimate[:2] + sway - snapshot.target_position[:2]
+    down = (
+        -0.5 * scale
+        if t > APPROACH_STEPS
+        else goal_estimate[2] + 0.01 - snapshot.target_position[2]
+    )
     return np.array([*gap, down]) / scale
 
 
 def _factory(
     rule: Callable[[Snapshot, np.ndarray, int], np.ndarray],
-) -> Callable[[np.random.Generator], Actor]:
-    return lambda rng: Reflex(rule)
+) -> Callable[[np.random.Generator], ScriptedPolicy]:
+    return lambda rng: FunctionPolicy(rule)

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from controllers.robot import Snapshot
-from robot_env.robots.panda import scene
-from robot_env.tasks import parts
+from robot_env.arms.panda_mjcf import build_scene
 from robot_env.tasks.base import (
     DOWN,
     HOME,
     OPEN,
     POSITION_SCALE,
-    Actor,
-    Reflex,
+    FunctionPolicy,
+    ScriptedPolicy,
     Task,
     pack,
     uniform,
 )
+from robot_env.tasks.scenes import parts
 
 if TYPE_CHECKING:
-    from robot_env.robots.mujoco import MujocoRobot
+    from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 SIDE = 0.040  # [m], of the cube
 PLACE = np.array([0.50, 0.0, SIDE / 2.0])  # base frame [m], nominal middle of the cube
@@ -48,7 +48,7 @@ class Pick(Task):
         "friction": 0.9,
         "depth": 0.08,
     }
-    truth_names: ClassVar[tuple[str, ...]] = (
+    privileged_names: ClassVar[tuple[str, ...]] = (
         "success", "lift", "held", "error_x", "error_y", "error_z", "seen_x", "seen_y", "seen_z",
         "tilt",
     )  # fmt: skip
@@ -63,11 +63,11 @@ class Pick(Task):
             f'<geom name="cube" class="task" type="box" size="{half} {half} {half}" mass="0.08" '
             f'material="part_cube" {parts.contact(self.value("friction"))}/></body>'
         )
-        return scene(cube, "", parts.ASSETS, parts.CAMERAS)
+        return build_scene(cube, "", parts.ASSETS, parts.CAMERAS)
 
     def reset(self, robot: MujocoRobot, rng: np.random.Generator) -> np.ndarray:
         """Put the cube down somewhere and the open hand above the middle."""
-        self._sight = parts.Sight(rng, self.value("object_noise"))
+        self._pose_sensor = parts.ObjectPoseSensor(rng, self.value("object_noise"))
         cube = PLACE + uniform(rng, self.vector("object_range"))
         yaw = rng.uniform(-1.0, 1.0) * self.value("object_yaw")
         parts.place_free(robot, "cube", cube, yaw)
@@ -75,7 +75,7 @@ class Pick(Task):
         robot.reset(robot.inverse_kinematics(start, DOWN, HOME), OPEN, rng)
         return PLACE.copy()
 
-    def truth(self, robot: MujocoRobot) -> np.ndarray:
+    def privileged_state(self, robot: MujocoRobot) -> np.ndarray:
         """Return height and hold of the cube, the way to it, and what is seen of it."""
         cube = robot.data.body("cube")
         error = cube.xpos - robot.data.site("tool").xpos
@@ -86,38 +86,38 @@ class Pick(Task):
             lift,
             held,
             *error,
-            *self._sight.look(cube.xpos),
+            *self._pose_sensor.read(cube.xpos),
             parts.tilt(cube.xmat),
         )
 
     def object_view(self, snapshot: Snapshot) -> np.ndarray:
         """Return the seen cube relative to the tool (3,), scaled."""
-        seen = np.array([self.seen(snapshot, f"seen_{axis}") for axis in "xyz"])
+        seen = np.array([self.privileged_value(snapshot, f"seen_{axis}") for axis in "xyz"])
         return (seen - snapshot.position) / POSITION_SCALE
 
-    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def expert_action(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the action of the next part of: over the cube, down, close, up."""
-        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        error = np.array([self.privileged_value(snapshot, f"error_{axis}") for axis in "xyz"])
         return grasp(snapshot, error, SIDE, self.value("action_scale"))
 
-    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def distance_to_success(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return the way to the cube plus the height that it lacks [m]."""
-        error = np.array([self.seen(snapshot, f"error_{axis}") for axis in "xyz"])
+        error = np.array([self.privileged_value(snapshot, f"error_{axis}") for axis in "xyz"])
         away = float(np.linalg.norm(error))
-        return away + max(0.0, self.value("depth") - self.seen(snapshot, "lift"))
+        return away + max(0.0, self.value("depth") - self.privileged_value(snapshot, "lift"))
 
     @property
-    def trivial(self) -> dict[str, Callable[[np.random.Generator], Actor]]:
+    def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Grasp blindly at the middle, and random."""
         scale = self.value("action_scale")
 
-        def blind(snapshot: Snapshot, nominal: np.ndarray, t: int) -> np.ndarray:
+        def blind(snapshot: Snapshot, goal_estimate: np.ndarray, t: int) -> np.ndarray:
             if snapshot.gripper_target < SIDE / 2.0:  # closed on something or nothing: up
                 settled = snapshot.gripper_width < SIDE + 0.006
                 return np.array([0.0, 0.0, 1.0 if settled else 0.0, 1.0])
-            return grasp(snapshot, nominal - snapshot.position, SIDE, scale)
+            return grasp(snapshot, goal_estimate - snapshot.position, SIDE, scale)
 
-        return {"grasp_nominal": lambda rng: Reflex(blind)} | super().trivial
+        return {"grasp_nominal": lambda rng: FunctionPolicy(blind)} | super().baselines
 
 
 def grasp(snapshot: Snapshot, error: np.ndarray, side: float, scale: float) -> np.ndarray:

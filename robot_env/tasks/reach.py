@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from controllers.robot import Snapshot
-from robot_env.robots.panda import scene
-from robot_env.tasks import parts
+from robot_env.arms.panda_mjcf import build_scene
 from robot_env.tasks.base import DOWN, HOME, Task, pack, uniform
+from robot_env.tasks.scenes import parts
 
 if TYPE_CHECKING:
-    from robot_env.robots.mujoco import MujocoRobot
+    from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 CENTRE = np.array([0.50, 0.0, 0.22])  # base frame [m], middle of starts and goals
 SLOW = 0.08  # [m/s], faster than this is passing by, not arriving
@@ -28,8 +28,8 @@ class Reach(Task):
         "goal_range": (0.10, 0.12, 0.08),
         "tolerance": 0.012,
     }
-    measurable: ClassVar[bool] = True  # the goal is a point that was drawn, no thing
-    truth_names: ClassVar[tuple[str, ...]] = (
+    success_is_measurable: ClassVar[bool] = True  # the goal is a point that was drawn, no thing
+    privileged_names: ClassVar[tuple[str, ...]] = (
         "success", "distance", "speed", "error_x", "error_y", "error_z",
     )  # fmt: skip
 
@@ -39,7 +39,9 @@ class Reach(Task):
             '<body name="goal" mocap="true"><geom type="sphere" size="0.012" material="part_goal" '
             'class="visual"/></body>'
         )
-        return scene(marker, "", parts.ASSETS, parts.CAMERAS, gripper=False, finger_width=0.01)
+        return build_scene(
+            marker, "", parts.ASSETS, parts.CAMERAS, gripper=False, finger_width=0.01
+        )
 
     def reset(self, robot: MujocoRobot, rng: np.random.Generator) -> np.ndarray:
         """Draw start and goal."""
@@ -50,7 +52,7 @@ class Reach(Task):
         robot.reset(robot.inverse_kinematics(start, DOWN, HOME), 0.0, rng)
         return goal
 
-    def truth(self, robot: MujocoRobot) -> np.ndarray:
+    def privileged_state(self, robot: MujocoRobot) -> np.ndarray:
         """Return the way to the goal and how fast the tool is, on a real robot as measured."""
         seen = robot.snapshot()
         error = self._goal - (robot.data.site("tool").xpos if robot.simulated else seen.position)
@@ -59,13 +61,13 @@ class Reach(Task):
         done = distance < self.value("tolerance") and speed < SLOW
         return pack(done, distance, speed, *error)
 
-    def guide(self, snapshot: Snapshot, nominal: np.ndarray) -> np.ndarray:
+    def expert_action(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> np.ndarray:
         """Return the action that puts the target on the goal."""
-        gap = nominal[:3] - snapshot.target_position
-        lag = nominal[:3] - snapshot.position - 0.1 * snapshot.twist[:3]
+        gap = goal_estimate[:3] - snapshot.target_position
+        lag = goal_estimate[:3] - snapshot.position - 0.1 * snapshot.twist[:3]
         step = gap if np.abs(gap).max() > 0.01 else 0.4 * lag
         return step / self.value("action_scale")
 
-    def remaining(self, snapshot: Snapshot, nominal: np.ndarray) -> float:
+    def distance_to_success(self, snapshot: Snapshot, goal_estimate: np.ndarray) -> float:
         """Return the distance to the goal [m]."""
-        return self.seen(snapshot, "distance")
+        return self.privileged_value(snapshot, "distance")

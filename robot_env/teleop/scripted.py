@@ -30,7 +30,7 @@ class OperatorConfig:
     noise: float = 0.3  # [-], of its hand; 1 is a demonstration's
     budget_steps: int = 2000  # [steps], of driving in the whole run
     episode_interventions: int = 3  # take-overs per episode
-    hands_off_quiet: bool = True  # only watch quiet episodes ([learner] quiet_every)
+    hands_off_quiet: bool = True  # only watch quiet episodes ([learner] noise_free_every)
 
     def __post_init__(self) -> None:
         check(self.stall_steps > 0, "stall_steps", self.stall_steps, "positive")
@@ -72,14 +72,14 @@ class ScriptedOperator:
         """Steps that it may still drive in this run [steps]."""
         return max(0, self._config.budget_steps - self.steps)
 
-    def reset(self, quiet: bool = False) -> None:
+    def reset(self, noise_free: bool = False) -> None:
         """Begin to watch a new episode.
 
         Args:
-            quiet: Whether it is to show how the policy does by itself.
+            noise_free: Whether it is to show how the policy does by itself.
         """
         self._episode += 1
-        self._only_watches = quiet and self._config.hands_off_quiet
+        self._only_watches = noise_free and self._config.hands_off_quiet
         rng = np.random.default_rng([self._seed, self._episode])
         self._expert = self._task.expert(rng, self._config.noise)
         self._best = np.inf  # [m], least way left that was seen
@@ -94,13 +94,13 @@ class ScriptedOperator:
 
         Args:
             observation: Not looked at: a person watches the scene.
-            info: Of the environment; `snapshot` and `nominal` are read.
+            info: Of the environment; `snapshot` and `goal_estimate` are read.
 
         Returns:
             The action (A,) float32 if the operator drives, None while its hands are off.
         """
-        snapshot, nominal = info["snapshot"], info["nominal"]
-        left = self._task.remaining(snapshot, nominal)
+        snapshot, goal_estimate = info["snapshot"], info["goal_estimate"]
+        left = self._task.distance_to_success(snapshot, goal_estimate)
         if self._held > 0 and self._lets_go(left):
             self._held, self._best, self._since, self._trouble = 0, left, 0, 0
         if self._held == 0:
@@ -112,7 +112,7 @@ class ScriptedOperator:
             self._expert.reset()
         self._held += 1
         self.steps += 1
-        return self._expert.act(snapshot, nominal).astype(np.float32)
+        return self._expert.act(snapshot, goal_estimate).astype(np.float32)
 
     def resume(self, steps: int, takeovers: int, episodes: int) -> None:
         """Go on with a run, between two episodes.

@@ -1,0 +1,1 @@
+"""`handrail risk`: from recorded episodes to a calibrated risk critic."""

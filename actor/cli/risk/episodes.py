@@ -1,0 +1,176 @@
+"""Make episodes for the risk critic: from flight recordings, and from scripted pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from actor.cli.risk_data.pushes import push_episode
+from actor.config import Config, parse_config
+from controllers.config import ControlConfig
+from controllers.joint_limits import PANDA, JointLimits
+from controllers.kinematics import TOOL
+from controllers.packed import PARAMS_SIZE, unpack_joint_limits
+from controllers.risk import NUM_FEATURES, NUM_RELATIVE_FEATURES, features_of_recording
+from handrail.config import load_toml
+from handrail.errors import ConfigError
+from handrail.run_folder import Run, open_run
+from learner.risk.config import RiskConfig
+from learner.risk.episodes import Episode, load_episodes
+from learner.risk.labels import Limits, violations
+from robot_env.arms.sim.mujoco_robot import TRACE
+from robot_env.host.core import HostCore
+from robot_env.recorder.recording import Recording
+from robot_env.tasks import make
+
+
+def episode_from_signals(
+    part: dict[str, np.ndarray],
+    control: ControlConfig,
+    config: RiskConfig,
+    tool: tuple[float, ...] = TOOL,
+    joints: JointLimits = PANDA,
+) -> Episode:
+    """Return the episode of what was recorded, oldest tick first.
+
+    Args:
+        part: "q", "dq" (T, 7), "wrench" (T, 6), "target" (T, 7), "stiffness" (T, 3) in effect
+            [N/m], "tank", "gate", "fault" (T,).
+        control: Table [control], of the same run.
+        config: Table [risk]: what a violation is.
+        tool: Tool centre in the hand's frame [m].
+        joints: Limits of the arm.
+    """
+    inputs = np.empty((len(part["tank"]), NUM_FEATURES))
+    features_of_recording(
+        part["q"],
+        part["dq"],
+        part["wrench"],
+        part["target"],
+        part["stiffness"],
+        part["tank"],
+        np.asarray(tool, np.float64),
+        np.asarray(control.box_low, np.float64),
+        np.asarray(control.box_high, np.float64),
+        inputs,
+    )
+    limits = Limits(
+        config.force_limit,
+        control.tank_min + config.tank_margin,
+        joints.low + config.joint_margin,
+        joints.high - config.joint_margin,
+    )
+    bad = violations(
+        limits,
+        part["wrench"],
+        part["tank"],
+        part["gate"],
+        part["q"],
+        part["fault"],
+    )
+    return Episode(inputs.astype(np.float32), bad, control.dt)
+
+
+def collect(config: Config, episodes: int, seed: int) -> list[Episode]:
+    """Return episodes of scripted pushes on a task's simulated arm.
+
+    Args:
+        config: Of the run: task, robot, control and what a violation is.
+        episodes: How many.
+        seed: Of the first one; the others count on from it.
+    """
+    core = HostCore(make(config.task.name, config.task), config.robot, config.control)
+    made = []
+    try:
+        for number in range(seed, seed + episodes):
+            trace, stiffness = push_episode(core, number)
+            part = signals_from_trace(trace, stiffness)
+            made.append(episode_from_signals(part, config.control, config.risk, core.robot.tool))
+    finally:
+        core.close()
+    return made
+
+
+def signals_from_trace(trace: np.ndarray, stiffness: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what `episode_from_signals` wants of the simulated arm's trace.
+
+    Args:
+        trace: Oldest tick first, (T, W), see `plant.TRACE`.
+        stiffness: Translational, before the chain's share of it, shape (3,) [N/m].
+    """
+    names = ("q", "dq", "wrench", "target")
+    part = {name: np.ascontiguousarray(trace[:, TRACE[name]]) for name in names}
+    part |= {name: trace[:, TRACE[name].start].copy() for name in ("tank", "gate", "fault")}
+    part["stiffness"] = trace[:, TRACE["stiffness_scale"]] * np.asarray(stiffness, np.float64)
+    return part
+
+
+def signals_from_recording(recording: Recording) -> dict[str, np.ndarray]:
+    """Return what `episode_from_signals` wants of a flight recording."""
+    names = ("q", "dq", "wrench", "target", "tank", "gate", "fault")
+    part = {name: np.ascontiguousarray(recording[name]) for name in names}
+    part["q"], part["dq"] = recording["reading.q"].copy(), recording["reading.dq"].copy()
+    part["stiffness"] = recording["stiffness_scale"][:, None] * recording["stiffness"][:, :3]
+    return part
+
+
+def select_features(episodes: list[Episode], config: RiskConfig) -> list[Episode]:
+    """Return the episodes with the features that the config lets the critic see."""
+    width = NUM_FEATURES if config.use_place else NUM_RELATIVE_FEATURES
+    return [episode._replace(features=episode.features[:, :width]) for episode in episodes]
+
+
+def read_sources(sources: list[Path], config: RiskConfig) -> list[Episode]:
+    """Return the episodes of run folders and data files, in that order.
+
+    Args:
+        sources: Run folders, or files that `handrail risk collect` wrote.
+        config: Table [risk]: what a violation is in a run's recordings.
+
+    Raises:
+        StorageError: A file is damaged.
+        RunFolderError: A folder is no run.
+        ConfigError: They hold no episode at all.
+    """
+    episodes = [episode for source in sources for episode in _read(source, config)]
+    if not episodes:
+        raise ConfigError(
+            f"no episodes in {', '.join(map(str, sources))}; a run folder has them in risk/data/ "
+            f"and recordings/, `handrail risk collect` makes some"
+        )
+    return episodes
+
+
+def data_folder(run: Run) -> Path:
+    """Return where a run keeps episodes for its critic."""
+    return run.folder / "risk" / "data"
+
+
+def config_of(source: Path) -> Config | None:
+    """Return the config of a run folder, or None for a data file.
+
+    Raises:
+        RunFolderError: A folder, but of no run.
+    """
+    return parse_config(load_toml(open_run(source).config)) if source.is_dir() else None
+
+
+def _read(source: Path, config: RiskConfig) -> Iterator[Episode]:
+    run_config = config_of(source)
+    if run_config is None:
+        yield from load_episodes(source)[0]
+        return
+    run = open_run(source)
+    for path in sorted(data_folder(run).glob("*.safetensors")):
+        yield from load_episodes(path)[0]
+    control = run_config.control
+    for path in sorted((run.folder / "recordings").glob("*.mcap")):
+        recording = Recording(path)
+        if len(recording):
+            params = recording.params
+            joints = unpack_joint_limits(params) if params.size == PARAMS_SIZE else PANDA
+            yield episode_from_signals(
+                signals_from_recording(recording), control, config, joints=joints
+            )

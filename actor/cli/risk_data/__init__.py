@@ -1,0 +1,1 @@
+"""Scripted contact and collisions that make data for the risk critic."""

@@ -1,0 +1,104 @@
+"""The three roles in one process on one core: lockstep, bit-reproducible for a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actor.loop.session import Progress, parse_progress
+from handrail.episode_label import EpisodeLabel, Outcome
+from handrail.metrics import Metrics
+from handrail.transition import Transition
+from learner.policy.policy import Policy
+from learner.service.progress import RunProgress
+from learner.service.server import metrics_row, report_guard_change
+from learner.store.store import Store
+from learner.trainer import Trainer
+
+ACTOR = "inline"
+STORE_ROWS = 500  # rows kept back at most
+METRICS_STEPS = 250  # [steps], between rows about the learner
+
+
+class InlineLearnerClient:
+    """A link to a trainer in the same process: every update due is made before the next step."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        run_progress: RunProgress,
+        metrics: Metrics,
+        demos: int,
+        publish_steps: int,
+        store: Store | None = None,
+    ) -> None:
+        self._trainer = trainer
+        self._run_progress = run_progress
+        self._metrics = metrics
+        self._demos = demos
+        self._publish_steps = publish_steps
+        self._store = store
+        self._unstored: list[Transition] = []
+        self._published = -1
+        self._reported = 0
+
+    def send(self, row: Transition) -> None:
+        """Give the row to the trainer, and to the store once an episode."""
+        self._trainer.add(row)
+        self._run_progress.add(row, ACTOR)
+        if self._store is not None:
+            self._unstored.append(row)
+            if row.end or len(self._unstored) >= STORE_ROWS:
+                self.flush()
+
+    def label(self, episode: int, outcome: Outcome, success_reward: float = 1.0) -> None:
+        """Say of an episode after the fact what it came to; as `RemoteLearnerClient.label`."""
+        label = EpisodeLabel(ACTOR, episode, outcome, success_reward)
+        self.flush()
+        self._trainer.label(label, self._run_progress.number(ACTOR))
+        self._run_progress.label(label)
+        if self._store is not None:
+            self._store.put_label(ACTOR, label)
+
+    def flush(self) -> None:
+        """Store what is not stored yet."""
+        if self._store is not None and self._unstored:
+            self._store.put_rows(ACTOR, self._unstored)
+            self._unstored = []
+
+    def progress(self) -> Progress:
+        """Return what the trainer holds."""
+        return parse_progress(self._run_progress.counts())
+
+    def refresh(self, policy: Policy) -> None:
+        """Train as far as is due, then apply the weights if they are a publication apart."""
+        trainer = self._trainer
+        if not trainer.fitted:
+            if self._run_progress.demos < self._demos:
+                return
+            trainer.fit_base(lambda row: self._metrics.write("base", **row))
+        if trainer.due():
+            trainer.advance(trainer.due(), report=False)
+        if self._published < 0 or trainer.env_steps - self._published >= self._publish_steps:
+            self._publish(policy)
+        if trainer.env_steps - self._reported >= METRICS_STEPS:
+            self._reported = trainer.env_steps
+            self._metrics.write("learner", **metrics_row(trainer))
+
+    def may_step(self, env_steps: int) -> bool:
+        """Return True: nothing is ever owed."""
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Return nothing: there is no spool."""
+        return {}
+
+    def wait_for_updates(self, policy: Policy, env_steps: int) -> None:
+        """Make every update due and apply the weights."""
+        self._trainer.advance(self._trainer.due(), report=False)
+        self._publish(policy)
+
+    def _publish(self, policy: Policy) -> None:
+        before = self._trainer.publication.decision
+        policy.load(*self._trainer.packet())
+        report_guard_change(self._trainer, before, self._metrics)
+        self._published = self._trainer.env_steps

@@ -1,0 +1,59 @@
+"""A config's task, and its environment in this process: the simulated arm, or a gymnasium one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actor.config import Config
+from handrail.errors import ConfigError
+from robot_env.env import RobotEnv
+from robot_env.gym.env import GymEnv
+from robot_env.gym.names import prefix_of
+from robot_env.gym.task import GymTask
+from robot_env.protocol import Env
+from robot_env.tasks import Task, make
+
+
+def make_task(config: Config) -> Task | GymTask:
+    """Return what a config asks for.
+
+    Raises:
+        ConfigError: No such task, or the config wants of it what it can't give.
+    """
+    if prefix_of(config.task.name) is None:
+        return make(config.task.name, config.task)
+    task = GymTask(config.task, config.gym)
+    if config.run.demos > 0 and not task.has_expert:
+        raise ConfigError(
+            f"{task.name} has no scripted expert to demonstrate, got run.demos = "
+            f"{config.run.demos}; it must be 0, with a preset that needs no base, such as rlpd"
+        )
+    if config.operator.enabled:
+        raise ConfigError(
+            f"the scripted operator drives the arm only, and {task.name} has none; it must be "
+            f"--operator.no-enabled"
+        )
+    return task
+
+
+def needs_host_process(config: Config) -> bool:
+    """Return whether a control host of its own runs the task; a gymnasium one is the actor's."""
+    return prefix_of(config.task.name) is None
+
+
+def make_env(config: Config, task: Task | GymTask, critic_of: Path | None = None) -> Env:
+    """Return the environment of a task in this process.
+
+    Args:
+        config: Of the run.
+        task: From `make_task`.
+        critic_of: Run folder whose risk critic guards a simulated arm; None for none.
+    """
+    if isinstance(task, GymTask):
+        return GymEnv(task)
+    from robot_env.host.core import HostCore  # the actor of a hosted arm doesn't pay for its import
+
+    host = HostCore(task, config.robot, config.control)
+    if critic_of is not None:
+        host.load_critic_of(critic_of)
+    return RobotEnv(host, task)

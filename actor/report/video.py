@@ -1,0 +1,63 @@
+"""A short film of the trained policy: the same environment, inline, as people see it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from actor.config import Config
+from actor.loop.episode import run_episode
+from actor.loop.evaluate import STREAM, start_seed
+from actor.loop.make_env import make_env, make_task
+from actor.loop.policies import LearnedPolicy
+from handrail.run_folder import Run
+from handrail.transition import Source
+from learner.policy.load import load_policy
+
+EPISODES = 4
+PAUSE = 6  # frames held at the end of an episode
+
+
+def record_video(run: Run, config: Config) -> None:
+    """Write policy.mp4: a few evaluation episodes, one frame per policy step.
+
+    Raises:
+        CheckpointError: The run has no usable checkpoint.
+        OSError: The film can't be written.
+        RuntimeError: There is no way to render here.
+    """
+    import imageio.v2 as imageio
+
+    task = make_task(config)
+    policy = load_policy(run.folder)
+    env = make_env(config, task)
+    frames: list[Any] = []
+
+    def shoot(times: int = 1) -> None:
+        frames.extend([env.render()] * times)
+
+    try:
+        for index in range(EPISODES):
+            run_episode(
+                env,
+                LearnedPolicy(policy, "eval"),
+                seed=start_seed(STREAM, config.run.seed, index),
+                episode=index,
+                source=Source.EVAL,
+                sink=lambda row: None,
+                after_step=lambda info: shoot(),
+            )
+            shoot(PAUSE)
+    finally:
+        env.close()
+    temporary = run.folder / ".policy.tmp.mp4"
+    try:
+        with warnings.catch_warnings():
+            # the encoder is another program: nothing of jax runs between fork and exec
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+            imageio.mimwrite(
+                temporary, frames, fps=round(task.spec.control_hz), macro_block_size=1, quality=8
+            )
+        temporary.replace(run.folder / "policy.mp4")
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The algorithm: action, critics, actor, one compiled update, and how many updates are due."""

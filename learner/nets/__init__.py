@@ -1,0 +1,1 @@
+"""Networks: MLPs and ensembles, the normaliser of states, weights to flat arrays and back."""

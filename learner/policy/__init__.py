@@ -1,0 +1,1 @@
+"""The policy that acts: its weights, when they are published, how far its residual reaches."""

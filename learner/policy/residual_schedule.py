@@ -1,0 +1,222 @@
+"""How far edits of the base are trusted: in training by degrees, in an evaluation once proven.
+
+    gain = at + (env steps - since) / ramp, within 0 .. 1
+
+It begins as at = 0 when learning begins. The base's own success rate is known from the episodes
+that it rolled out before. Whenever so few of the newest episodes succeeded that the base would have
+done no better in less than `backoff_level` of all cases, `at` becomes half the gain and grows anew
+from there: where critics that saw little but the base are wrong, the arm is closer to it for a
+while.
+
+Evaluations are the base's until edits are proven (`require_improvement`): the chance that they
+succeed more often than the base, given the record of both, is at least
+
+    1 - env steps / budget / 2, and one half beyond the budget
+
+so the burden of proof falls from certainty to more likely than not. At first edits are often worse
+than a good base; at the end whoever deploys wants the likelier of the two. Training's quiet
+episodes go as evaluations would and without noise but edited, by turns, and add to either record.
+
+Source:
+    Both rates have Jeffreys' prior; the chance of the tail is the beta-binomial's.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import betainc, betaincinv
+
+from handrail.episode_label import EpisodeLabel, Outcome
+from handrail.transition import Source, Transition
+from learner.algo.schedule import collect_steps, phase
+from learner.config import LearnerConfig
+
+WINDOW = 10  # [episodes], newest, that a retreat is judged by; a proof needs so many
+IMPROVEMENT_WINDOW = 20  # [episodes], newest, that a proof is judged by; of quiet ones alone WINDOW
+QUANTILES = (np.arange(256) + 0.5) / 256
+
+
+class ScaleRamp(NamedTuple):
+    """Where the gain's growth began."""
+
+    at: float  # [-], gain then
+    since: int  # [env steps]
+
+
+class EpisodeStats(NamedTuple):
+    """What is known of a training episode."""
+
+    number: int
+    first: int  # [env steps], when it began
+    helped: bool = False  # whether a person drove a step
+    edited: bool = False  # whether a step was not the base's own
+    over: bool = False
+    success: bool = False
+    aborted: bool = False  # whether somebody said that it is not to count
+
+
+Record = dict[tuple[int, int], EpisodeStats]  # by actor and number, in the order of their ends
+
+
+def initial_ramp(config: LearnerConfig) -> ScaleRamp:
+    """Return where a run's ramp begins."""
+    return ScaleRamp(0.0, collect_steps(config))
+
+
+def residual_gain(config: LearnerConfig, ramp: ScaleRamp, env_steps: int, updates: int) -> float:
+    """Return the share of its reach that an edit of the base has now, in [0, 1]."""
+    online = phase(config, env_steps, updates) == "online"
+    return gain_at(config, ramp, env_steps) if online else 0.0
+
+
+def gain_at(config: LearnerConfig, ramp: ScaleRamp, env_steps: int) -> float:
+    """Return the gain that a ramp has come to, in [0, 1]; 1 where there is no ramp."""
+    length = config.ramp * config.total_steps
+    grown = max(0, env_steps - ramp.since)  # another actor may have counted less
+    return min(1.0, ramp.at + grown / length) if length > 0 else 1.0
+
+
+def betabinom_cdf(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float:
+    """Return the probability that the base wins so few times or fewer, given what it has shown.
+
+    Args:
+        wins: At most so many.
+        episodes: Of so many.
+        base_wins: Seen of the base.
+        base_episodes: In so many.
+    """
+    a, b = base_wins + 0.5, base_episodes - base_wins + 0.5
+
+    def log_beta(x: float, y: float) -> float:
+        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
+
+    return sum(
+        math.comb(episodes, k) * math.exp(log_beta(k + a, episodes - k + b) - log_beta(a, b))
+        for k in range(wins + 1)
+    )
+
+
+@lru_cache(256)
+def prob_better(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float:
+    """Return the probability that edits win more often than the base, given what both have shown.
+
+    Args:
+        wins: Seen of the edits.
+        episodes: In so many.
+        base_wins: Seen of the base.
+        base_episodes: In so many.
+    """
+    rates = betaincinv(wins + 0.5, episodes - wins + 0.5, QUANTILES)
+    return float(betainc(base_wins + 0.5, base_episodes - base_wins + 0.5, rates).mean())
+
+
+def success_counts(
+    record: Record, newest: int | None = None, alone: bool = True, every: int = 1
+) -> tuple[int, int]:
+    """Return how many episodes of a record succeeded by themselves, and of how many.
+
+    Args:
+        record: Of the base or of edits.
+        newest: Count so many at most; None for all.
+        alone: Leave out those that were helped; else each is one that didn't succeed by itself.
+        every: Count every so many-th alone, by its number.
+    """
+    asked = [e for e in record.values() if e.number % every == 0]
+    counted = [e for e in asked if not (e.aborted or (alone and e.helped))]
+    counted = counted[-newest:] if newest else counted
+    return sum(e.success and not e.helped for e in counted), len(counted)
+
+
+class ResidualSchedule:
+    """Follows the training episodes; a function of rows and labels alone.
+
+    An episode is judged when its actor begins the next, so that a label which a person gives at its
+    end is in time. Where help was given, nobody can say how it would have gone: no retreat follows
+    from it. For a proof it counts as a failure, of the base as of edits: leaving it out would leave
+    those that went well without help. And once somebody helped at all, only quiet episodes prove
+    anything, which a person is asked to leave alone: elsewhere a success says as much of the
+    person's patience.
+    """
+
+    def __init__(self, config: LearnerConfig) -> None:
+        self._config = config
+        self.ramp = initial_ramp(config)
+        self.backoffs = 0
+        self._env_steps = 0
+        self._base: Record = {}
+        self._edits: Record = {}  # since the ramp began
+        self._open: dict[int, EpisodeStats] = {}  # by actor
+        self._helped = False  # whether a person ever drove a step
+        self._verdicts: dict[tuple[int, int], Outcome] = {}
+
+    @property
+    def improved(self) -> bool:
+        """Whether edits have shown that they do better than the base."""
+        if not self._config.require_improvement:
+            return True
+        unassisted_only = self._helped and self._config.noise_free_every > 0
+        every, newest = (
+            (self._config.noise_free_every, WINDOW) if unassisted_only else (1, IMPROVEMENT_WINDOW)
+        )
+        wins, episodes = success_counts(self._edits, newest, alone=False, every=every)
+        base = success_counts(self._base, alone=False, every=every)
+        required_confidence = 1.0 - min(1.0, self._env_steps / self._config.total_steps) / 2
+        return episodes >= WINDOW and prob_better(wins, episodes, *base) >= required_confidence
+
+    def add(self, row: Transition, actor: int) -> None:
+        """Take in a row; rows of one actor come in order."""
+        if row.source != Source.ONLINE or row.end:
+            return
+        episode = self._open.get(actor)
+        if episode is None or episode.number != row.episode:
+            if episode is not None and episode.over:
+                self._score_episode(actor, episode)
+            episode = EpisodeStats(row.episode, self._env_steps)
+        self._helped |= row.intervened
+        edited = not np.array_equal(row.policy_action, row.base_action)
+        self._open[actor] = episode._replace(
+            helped=episode.helped or row.intervened,
+            edited=episode.edited or edited,
+            over=row.terminated or row.truncated,
+            success=row.success,
+        )
+        self._env_steps += 1
+
+    def label(self, label: EpisodeLabel, actor: int) -> None:
+        """Take in what is said of an episode after the fact.
+
+        Args:
+            label: On an episode of that actor.
+            actor: Number of the actor whose episode it is.
+        """
+        key = (actor, label.episode)
+        self._verdicts[key] = label.outcome
+        for record in (self._base, self._edits):
+            if key in record:
+                self._enter(record, key, record[key])
+
+    def _score_episode(self, actor: int, episode: EpisodeStats) -> None:
+        key = (actor, episode.number)
+        if episode.first < collect_steps(self._config) or not episode.edited:
+            self._enter(self._base, key, episode)
+            return
+        if episode.first < self.ramp.since:
+            return  # begun with another reach
+        self._enter(self._edits, key, episode)
+        if episode.helped:
+            return
+        tail = betabinom_cdf(*success_counts(self._edits, WINDOW), *success_counts(self._base))
+        if tail < self._config.backoff_level:
+            half = gain_at(self._config, self.ramp, self._env_steps) / 2
+            self.ramp = ScaleRamp(half, self._env_steps)
+            self.backoffs += 1
+            self._edits.clear()
+
+    def _enter(self, record: Record, key: tuple[int, int], episode: EpisodeStats) -> None:
+        verdict = self._verdicts.get(key)
+        success = episode.success if verdict is None else verdict == Outcome.SUCCESS
+        record[key] = episode._replace(success=success, aborted=verdict == Outcome.ABORT)

@@ -1,0 +1,1 @@
+"""What outlives a crash: the durable store of rows, and checkpoints."""

@@ -1,0 +1,1 @@
+"""What an operator does with a store: list, check, repair, prune, export, back up, label."""

@@ -1,0 +1,1 @@
+"""A mock of pylibfranka over simulated physics: `--mock`."""

@@ -1,0 +1,1 @@
+"""Scripted policies that demonstrate a task."""

@@ -1,0 +1,49 @@
+"""What a learner holds of a run: counts that a restarted actor goes on from."""
+
+from __future__ import annotations
+
+import pytest
+from made_rows import make_episode, make_row
+
+from actor.loop.session import parse_progress
+from handrail.errors import ProtocolMismatch
+from handrail.transition import Source
+from learner.service.progress import RunProgress
+
+
+def test_takeovers_and_driven_steps_are_counted_per_actor():
+    run_progress = RunProgress()
+    driven = [False, True, True, False, True]
+    for t, human in enumerate(driven):
+        for actor in ("left", "right"):
+            run_progress.add(make_row(0, t, intervened=human and actor == "left"), actor)
+    run_progress.add(make_row(1, 0, intervened=True), "left")
+    counts = run_progress.counts()
+    assert counts["human_steps"] == 4
+    assert counts["takeovers"] == 3, "a new episode begins a new take-over"
+    assert counts["env_steps"] == 11
+
+
+def test_demonstrations_and_evaluation_are_not_training():
+    run_progress = RunProgress()
+    for source in (Source.DEMO, Source.EVAL, Source.ONLINE):
+        for row in make_episode(int(source), 3, source):
+            run_progress.add(row, "arm")
+    counts = run_progress.counts()
+    assert counts["rows"] == 12
+    assert counts["env_steps"] == 3
+    assert counts["demos"] == 1
+    assert counts["episodes"] == 1 + max(int(Source.DEMO), int(Source.ONLINE))
+
+
+def test_actors_are_numbered_as_they_come():
+    run_progress = RunProgress()
+    assert [run_progress.number(name) for name in ("b", "a", "b", "c")] == [0, 1, 0, 2]
+
+
+def test_an_actor_refuses_a_status_that_lacks_a_count():
+    counts = RunProgress().counts()
+    assert parse_progress({**counts, "updates": 3}).takeovers == 0
+    counts.pop("human_steps")
+    with pytest.raises(ProtocolMismatch, match="human_steps"):
+        parse_progress(counts)
