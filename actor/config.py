@@ -19,7 +19,7 @@ from learner.config import BaseConfig, LearnerConfig
 from learner.presets import at_ratio, expand
 from learner.risk.config import RiskConfig
 from robot_env.arms.franka.config import FrankaConfig
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.gym.config import GymConfig, resolve, unit_value
 from robot_env.gym.names import GYM, METAWORLD, prefix_of
 from robot_env.host.config import HostConfig

@@ -31,8 +31,9 @@ from controllers.kinematics import forward
 from controllers.packed import MEAS, PARAM, STATE
 from controllers.robot import Authority, Mode, Request
 from robot_env.arms.panda_mjcf import build_scene
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
 from robot_env.tasks import make

@@ -33,7 +33,7 @@ import numpy as np
 from controllers.config import ControlConfig
 from handrail.config import to_toml
 from handrail.run_folder import create_run
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.plant import bare_steps
 from robot_env.cameras.sim import SimCameras
 from robot_env.client import HostClient

@@ -18,7 +18,7 @@ from handrail.errors import Error, ProtocolMismatch
 from handrail.process import attach_to_supervisor, stop_on_signals
 from handrail.run_folder import Run, open_run
 from robot_env.arms.franka.config import FrankaConfig
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.client import HostClient
 from robot_env.host.async_logging import logging_in_background
 from robot_env.host.authorization import HostKey, Permission

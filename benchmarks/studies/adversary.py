@@ -26,8 +26,9 @@ import numpy as np
 from controllers.config import ControlConfig
 from controllers.robot import Request
 from robot_env.arms.panda_mjcf import build_scene
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 WALL = '<geom class="task" type="box" size=".02 .3 .3" pos=".62 0 .3" solref="-100000 -200"/>'
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])

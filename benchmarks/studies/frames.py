@@ -31,7 +31,7 @@ import zstandard
 
 from controllers.config import ControlConfig
 from handrail.link.image_codec import compress, decompress
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.host.core import HostCore
 from robot_env.tasks import TaskConfig, make
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from controllers.config import ControlConfig
 from controllers.robot import Authority, Fault, Request
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
 from robot_env.host.core import HostCore
 from robot_env.tasks import make
 from robot_env.tasks.base import DOWN

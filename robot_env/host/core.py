@@ -20,7 +20,8 @@ from handrail.errors import CheckpointError, DeviceLost, Error, ProtocolMismatch
 from handrail.risk_critic.file import critic_path, read_critic
 from handrail.risk_critic.format import version_of
 from robot_env.arms.base import ControlledArm
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 from robot_env.host.risk_critic_buffer import RiskCriticBuffer
 from robot_env.recorder.recorder import Recorder
 from robot_env.tasks.base import PRIVILEGED_STATE_SIZE, Task, Zone

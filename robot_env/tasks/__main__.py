@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from robot_env.arms.sim.mujoco_robot import MujocoConfig
+    from robot_env.arms.sim.config import MujocoConfig
     from robot_env.host.core import HostCore
 
     table = load_toml(options.config) if options.config else {}

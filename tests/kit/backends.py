@@ -25,7 +25,8 @@ from robot_env.arms.franka.mock.world import World
 from robot_env.arms.franka.robot import FrankaRobot
 from robot_env.arms.panda_mjcf import bare_arm, build_scene
 from robot_env.arms.panda_models import FR3
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 from robot_env.tasks.base import DOWN, HOME
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from controllers.kinematics import READY
 from controllers.packed import MEAS, MEASUREMENT_SIZE, pack_params
 from handrail.risk_critic.format import Layer, RiskCritic, pack_critic
 from robot_env.arms.panda_mjcf import build_scene
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 CONFIG = ControlConfig()
 PARAMS = pack_params(CONFIG, 10.0)

@@ -9,11 +9,11 @@ import numpy as np
 from controllers.chain import advance
 from controllers.kernel import kernel
 from controllers.packed import MEAS, STATE
+from robot_env.arms.sim.config import MAX_DELAY
 from robot_env.arms.sim.energy_meter import add_wall_to_wrench, apply_external_force, measure_tick
 from robot_env.arms.sim.libmujoco import mj_step, mj_step1, mj_step2
 from robot_env.recorder.ring_record import RingView, begin_tick, end_tick
 
-MAX_DELAY = 8  # [ticks]
 NOISE = 4093  # length of the noise table; a prime, so that 13 values a tick never fall in step
 
 

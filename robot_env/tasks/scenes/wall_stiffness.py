@@ -16,7 +16,8 @@ import numpy as np
 from controllers.config import ControlConfig
 from controllers.robot import Authority, Request
 from handrail.errors import Error
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 from robot_env.tasks import TaskConfig, make
 from robot_env.tasks.base import DOWN, HOME
 from robot_env.tasks.maze import over

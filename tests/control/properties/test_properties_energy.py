@@ -18,8 +18,9 @@ from made_motion import BOOKS, Joints, begin, imbalance, roam, shuttle, sway
 from controllers.config import ControlConfig
 from controllers.packed import STATE
 from controllers.robot import Mode, Request
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER
-from robot_env.arms.sim.mujoco_robot import TRACE, MujocoConfig, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import TRACE, MujocoRobot
 
 WALL = '<geom class="task" type="box" size=".02 .3 .3" pos=".62 0 .3" solref="-100000 -200"/>'
 WIDE = ControlConfig(box_low=(0.2, -0.6, 0.0), box_high=(0.9, 0.6, 0.9), force_limit=1e9)

@@ -23,7 +23,8 @@ from controllers.chain import advance
 from controllers.packed import CMD, MEAS, STATE
 from controllers.robot import Mode, Request
 from handrail.errors import RunFolderError
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 from robot_env.host import messages
 from robot_env.host.authorization import HostKey
 from robot_env.host.socket import ClientSession, HostSocket

@@ -16,7 +16,7 @@ from made_motion import BOOKS, Joints, begin, imbalance, shuttle
 from controllers.kinematics import DQ_MAX
 from controllers.packed import STATE
 from controllers.robot import Fault, Mode, Request
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.host.authorization import HostKey
 from robot_env.host.config import HostConfig
 from robot_env.host.core import HostCore

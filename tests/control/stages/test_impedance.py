@@ -11,7 +11,8 @@ from controllers.kinematics import READY, forward
 from controllers.packed import MEAS, MEASUREMENT_SIZE, PARAM, STATE, pack_params
 from controllers.rotation import exp, multiply
 from robot_env.arms.panda_mjcf import build_scene
-from robot_env.arms.sim.mujoco_robot import MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
 
 CONFIG = ControlConfig()
 PARAMS = pack_params(CONFIG, 10.0)

@@ -16,7 +16,8 @@ from controllers.packed import STATE
 from controllers.robot import Mode, Request
 from handrail.errors import ConfigError, Error
 from robot_env.arms.panda_mjcf import build_scene
-from robot_env.arms.sim.mujoco_robot import TRACE, MujocoConfig, MujocoRobot
+from robot_env.arms.sim.config import MujocoConfig
+from robot_env.arms.sim.mujoco_robot import TRACE, MujocoRobot
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 START = np.array([0.5, 0.0, 0.3])
@@ -230,7 +231,8 @@ def test_a_scene_that_does_not_fit_is_refused():
 def test_compiled_ticks_come_from_the_cache_in_a_new_process():
     code = (
         "import numpy as np, numba\n"
-        "from robot_env.arms.sim.mujoco_robot import *\n"
+        "from robot_env.arms.sim.config import MujocoConfig\n"
+        "from robot_env.arms.sim.mujoco_robot import MujocoRobot\n"
         "from robot_env.arms.panda_mjcf import build_scene\n"
         "from controllers.chain import ControlConfig\n"
         "from robot_env.arms.sim.plant import run_ticks\n"

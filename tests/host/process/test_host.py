@@ -16,7 +16,7 @@ from controllers.config import ControlConfig
 from controllers.robot import Mode, Request
 from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.run_folder import Run, create_run
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.client import HostClient
 from robot_env.host import messages
 from robot_env.host.core import HostCore

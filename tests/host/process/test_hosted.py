@@ -16,7 +16,7 @@ from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.franka.mock.library import MockLibrary
 from robot_env.arms.franka.mock.world import World
 from robot_env.arms.franka.robot import FrankaRobot
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.client import HostClient
 from robot_env.host.core import HostCore
 from robot_env.tasks import make

@@ -17,7 +17,7 @@ from controllers.config import ControlConfig
 from controllers.packed import COMMAND_BUFFER_SIZE, MEAS, MEASUREMENT_SIZE, STATE, STATE_SIZE
 from handrail.errors import StorageError
 from handrail.run_folder import Run, create_run
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.host.core import HostCore
 from robot_env.recorder.mcap_writer import save
 from robot_env.recorder.recorder import Recorder, describe

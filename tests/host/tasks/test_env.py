@@ -11,7 +11,7 @@ import pytest
 from controllers.config import ControlConfig
 from handrail.config import from_dict
 from handrail.errors import ConfigError, DeviceLost
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
 from robot_env.tasks import TaskConfig, make

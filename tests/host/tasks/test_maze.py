@@ -19,7 +19,7 @@ from handrail.errors import ConfigError, StorageError
 from handrail.link.transition_codec import decode_row, encode_row
 from handrail.transition import Source
 from learner.risk.episodes import load_episodes
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
 from robot_env.tasks import TaskConfig, make

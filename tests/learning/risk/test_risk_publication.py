@@ -19,7 +19,7 @@ from handrail.risk_critic.format import RISK_HEADER, pack_critic, version_of
 from handrail.run_folder import create_run
 from learner.risk.publish import TOPIC
 from learner.service.server import Server
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.client import HostClient
 from robot_env.host import messages
 from robot_env.host.core import HostCore

@@ -13,7 +13,7 @@ from controllers.config import ControlConfig
 from handrail.config import from_dict
 from handrail.transition import Source, Transition
 from learner.bases.queue import ChunkQueue
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
 from robot_env.tasks import TaskConfig, make
