@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from actor.cli.risk_data.pushes import push_episode
+from actor.cli.risk.pushes import push_episode
 from actor.config import Config, parse_config
 from controllers.config import ControlConfig
 from controllers.joint_limits import PANDA, JointLimits

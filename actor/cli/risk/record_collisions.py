@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from actor.cli.risk_data.collisions import collide
+from actor.cli.risk.collisions import collide
 from actor.config import Config
 from handrail.errors import ConfigError, StorageError
 from handrail.run_folder import Run

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actor.cli.risk_data.collisions import PLACES, WINDOW, collide, places
+from actor.cli.risk.collisions import PLACES, WINDOW, collide, places
 from actor.config import load_config
 from actor.loop.episode import run_episode
 from actor.loop.policies import ScriptedActingPolicy

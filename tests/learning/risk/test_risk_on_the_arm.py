@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actor.cli.risk.episodes import collect, episode_from_signals, read_sources, signals_from_trace
-from actor.cli.risk_data.pushes import push_episode
+from actor.cli.risk.pushes import push_episode
 from actor.cli.run_folders import create_configured_run
 from actor.config import load_config
 from controllers.risk import FEATURES, NUM_FEATURES, SCRATCH_SIZE, predict_risk, unpack_critic

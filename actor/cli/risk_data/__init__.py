@@ -1,1 +1,0 @@
-"""Scripted contact and collisions that make data for the risk critic."""
