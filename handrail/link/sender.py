@@ -119,7 +119,7 @@ class StreamSender:
         self._hello_pause_s = _HELLO_S[0]
         self._refusal = ""
         # When the learner first said that another actor has our name
-        self._fenced: float | None = None
+        self._duplicate_since: float | None = None
         self._refilled = 0
         self._corrupt_ids: set[int] = set()  # ids of rows that were found to be damaged
         self._failure: StorageError | None = None
