@@ -214,12 +214,14 @@ _INTEGERS = frozenset(item.name for item in fields(Snapshot) if item.type == "in
 class Robot(Protocol):
     """A controlled arm: the chain and the plant (or the wire to it) behind one door."""
 
-    def run(self, request: Request | None, ticks: int) -> Snapshot:
+    def run(self, request: Request | None, ticks: int, begin: bool = True) -> Snapshot:
         """Control for some ticks and return what happened.
 
         Args:
             request: New target, or None if none came: the last one ages.
             ticks: Control ticks to run [-].
+            begin: Whether a policy period begins, and with it the snapshot's sums and peaks; False
+                where these ticks belong to the period before, as one by one in real time.
         """
         ...
 

@@ -50,7 +50,7 @@ class ControlledArm(Protocol):
     model: Any  # mujoco.MjModel of the scene
     data: Any  # mujoco.MjData: the simulation, or the measured joints for pictures
     heartbeat_age: float  # [s], of the actor; set by a host in real time
-    late_ticks: int  # set by a host in real time, since the last snapshot
+    late_ticks: int  # of the period so far; set by a host in real time
     critic: np.ndarray  # risk critic, packed; set by a host between ticks
     ring_view: RingView  # the flight recorder's ring; set by a host that has one
 
@@ -68,7 +68,7 @@ class ControlledArm(Protocol):
         """Compile what a tick runs through, without moving a real arm."""
         ...
 
-    def run(self, request: Request | None, ticks: int) -> Snapshot:
+    def run(self, request: Request | None, ticks: int, begin: bool = True) -> Snapshot:
         """Control for some ticks; see `controllers.robot.Robot`."""
         ...
 

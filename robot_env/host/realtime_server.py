@@ -27,7 +27,6 @@ from robot_env.host.lockstep_server import (
     handed_over,
     parse_request,
 )
-from robot_env.host.period_sums import PeriodSums
 from robot_env.host.scheduling import PeriodicTimer, acquire_rt_privileges
 from robot_env.host.socket import ClientSession, HostSocket
 from robot_env.host.worker import BackgroundWorker
@@ -65,8 +64,9 @@ class RealtimeServer:
         self._seen = 0  # sequence of the newest request seen in shared memory
         self._record: tuple[float, str] | None = None  # when to write a recording, and why
         self._privileged_state = np.zeros(16)
-        self._late = 0  # late ticks before this episode
-        self._sums = PeriodSums()
+        self._timer: Clock = core.robot.clock or PeriodicTimer(1e-3)
+        self._late = 0  # late ticks before this period
+        self._ticks = 0  # of this period
         self._worker = BackgroundWorker(core)
 
     def run(self) -> None:
@@ -78,37 +78,52 @@ class RealtimeServer:
         for refused in privileges.refused:
             log.warning("not granted: %s", refused)
         sys.setswitchinterval(5e-4)  # a thread that renders may not keep the loop waiting
-        self._timer = self._core.robot.clock or PeriodicTimer(1e-3)
         end = math.inf
-        core, robot, timer = self._core, self._core.robot, self._timer
+        self._timer.restart()
         while time.monotonic() < end:
-            due = self._wait(timer)
+            due = self._wait(self._timer)
             if self._stop.is_set() and end == math.inf:
-                core.end_episode("the host was told to stop")
-                robot.stop()
+                self._core.end_episode("the host was told to stop")
+                self._core.robot.stop()
                 end = time.monotonic() + _GOODBYE
-            request = self._new_request()
-            robot.heartbeat_age = self._heartbeat_age()
-            robot.late_ticks = timer.late - self._late
-            core.critic.switch()
-            robot.critic = core.critic.active
-            snapshot = robot.run(request, due)
-            self._sums.add(snapshot, due, begin=request is not None)
-            if snapshot.tick % _PRIVILEGED_STATE_TICKS < due:
-                self._privileged_state = core.privileged_state()
-            snapshot.privileged_state[:] = self._privileged_state
-            if core.watch(snapshot):
-                self._record_soon(Fault(snapshot.fault).name)
-            if self._session is not None:
-                self._session.publish(snapshot)
-            self._after()
-            self._serve()
-        log.info("arm in %s, %d late ticks", Mode(robot.snapshot().mode).name, timer.late)
+            self.tick(due)
+        mode = Mode(self._core.robot.snapshot().mode)
+        log.info("arm in %s, %d late ticks", mode.name, self._timer.late)
         if self._session is not None:
             self._hang_up()
         if self._record is not None:
             self._worker.record(self._record[1])
         self._worker.close()
+
+    def tick(self, due: int) -> None:
+        """Run the ticks that are due, tell the client, and do what it asks for between ticks.
+
+        A period begins with the tick that takes a request, so that its sums and peaks are those
+        that lockstep gives for the same request after as many ticks.
+
+        Args:
+            due: Ticks to run [-], 1 unless some were missed.
+        """
+        core, robot = self._core, self._core.robot
+        request = self._new_request()
+        if request is not None:
+            self._ticks, self._late = 0, self._timer.late
+        self._ticks += due
+        robot.heartbeat_age = self._heartbeat_age()
+        robot.late_ticks = self._timer.late - self._late
+        core.critic.switch()
+        robot.critic = core.critic.active
+        followed = None if core.readonly else request
+        snapshot = robot.run(followed, due, begin=request is not None)
+        if (self._ticks - core.ticks) % _PRIVILEGED_STATE_TICKS < due:  # also at a period's end
+            self._privileged_state = core.privileged_state()
+        snapshot.privileged_state[:] = self._privileged_state
+        if core.watch(snapshot):
+            self._record_soon(Fault(snapshot.fault).name)
+        if self._session is not None:
+            self._session.publish(snapshot)
+        self._after()
+        self._serve()
 
     def _wait(self, timer: Clock) -> int:
         """Return how many ticks are due at the next deadline; of an overrun none are made up."""
@@ -138,7 +153,7 @@ class RealtimeServer:
         except Error as error:
             count_refusal(self._core, session, error)
             return None
-        return None if self._core.readonly else request
+        return request
 
     def _heartbeat_age(self) -> float:
         if self._session is None:
@@ -206,8 +221,7 @@ class RealtimeServer:
             return
         answer(self._core, session, kind, payload)
         self._beat_time = time.monotonic()  # nobody could beat while the scene was set up
-        self._late = self._timer.late
-        self._sums = PeriodSums()
+        self._late, self._ticks = self._timer.late, 0
         self._privileged_state = self._core.privileged_state()
         self._timer.restart()
 

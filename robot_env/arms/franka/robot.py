@@ -98,7 +98,7 @@ class FrankaRobot:
         self.period = int(self.params[PARAM.period])  # [ticks] of a policy period
         self.episode = 0
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
-        self.late_ticks = 0  # set by a host in real time, since the last snapshot
+        self.late_ticks = 0  # of the period so far; set by a host in real time
         self.critic = empty_critic()  # a host may set another between ticks
         self.ring_view = null_ring_view()  # the flight recorder's ring, set by a host that has one
         self.trace = np.zeros((_TRACE_LENGTH, TRACE_WIDTH))
@@ -110,18 +110,20 @@ class FrankaRobot:
         self._count = 0  # rows in the trace
         self._time = 0  # [ticks] of the robot's clock since the episode began
         self._asked_width = -1.0
-        self._tick_us = 0.0
+        self._tick_s, self._tick_count = 0.0, 0  # [s, -] of the period so far
         read_state(self.connection.state, 1, self._measurement)
         observe_held_arm(self.params, self.state, self._measurement, self.connection.fault_now())
 
     # ---- a policy period
 
-    def run(self, request: Request | None, ticks: int) -> Snapshot:
+    def run(self, request: Request | None, ticks: int, begin: bool = True) -> Snapshot:
         """Control for some ticks; see `controllers.robot.Robot`."""
         if request is not None and not self.connection.readonly:
             put_request(self._command_buffer, request)
         self._command_buffer[CMD.heartbeat] = self.heartbeat_age
-        begin_period(self.state)
+        if begin:
+            begin_period(self.state)
+            self._tick_s, self._tick_count = 0.0, 0
         left = ticks
         while left > 0:
             if self.clock.due == 0:
@@ -144,9 +146,9 @@ class FrankaRobot:
         snapshot = make_snapshot(self.state, self._measurement, self.control.dt)
         snapshot.time = 1e-3 * self._time
         snapshot.episode = self.episode
-        snapshot.tick_us = self._tick_us
+        snapshot.tick_us = self._tick_s * 1e6 / max(1, self._tick_count)
         snapshot.gripper_width = self._hand.width if self._hand is not None else 0.0
-        snapshot.late_ticks, self.late_ticks = self.late_ticks, 0
+        snapshot.late_ticks = self.late_ticks
         return snapshot
 
     def history(self, ticks: int) -> np.ndarray:
@@ -295,7 +297,8 @@ class FrankaRobot:
                 row, 1e-3 * self._time, self.state, self._measurement, self._control.sent
             )
             self._count += 1
-        self._tick_us = (time.perf_counter() - start) * 1e6
+        self._tick_s += time.perf_counter() - start
+        self._tick_count += 1
         if self._hand is not None and self.connection.active:
             self._ask_hand(self.state[STATE.gripper])
         if not self.simulated and self._time % _PICTURE_EVERY < elapsed:

@@ -88,7 +88,7 @@ class MujocoRobot:
         self.period = int(self.params[PARAM.period])  # [ticks] of a policy period
         self.episode = 0
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
-        self.late_ticks = 0  # set by a host in real time, since the last snapshot
+        self.late_ticks = 0  # of the period so far; set by a host in real time
         self.critic = empty_critic()  # risk critic, packed; a host may set another between runs
         self.trace = np.zeros((TRACE_LENGTH, TRACE_WIDTH))
         self.ring_view = null_ring_view()  # the flight recorder's ring, set by a host that has one
@@ -104,7 +104,7 @@ class MujocoRobot:
         self._applied = self.data.xfrc_applied[self._hand]
         self.meter = np.zeros(METER_SIZE)  # see `robot_env.arms.sim.energy_meter`
         self.meter[METER.wall] = math.nan
-        self._tick_us = 0.0
+        self._run_s, self._run_count = 0.0, 0  # [s, ticks] of the period so far
         self.state = initial_state(self.params)
         self.reset(READY, 0.04, np.random.default_rng(0))
         self.hold_then_begin(1)  # compiles, or loads what was compiled, before anything is timed
@@ -170,12 +170,13 @@ class MujocoRobot:
         self._anchor(self.state[STATE.gripper], self.state[STATE.force_bias : STATE.force_bias + 3])
         return self.snapshot()
 
-    def run(self, request: Request | None, ticks: int) -> Snapshot:
+    def run(self, request: Request | None, ticks: int, begin: bool = True) -> Snapshot:
         """Control for some ticks; see `controllers.robot.Robot`."""
         if request is not None:
             put_request(self._command_buffer, request)
         self._command_buffer[CMD.heartbeat] = self.heartbeat_age
-        begin_period(self.state)
+        if begin:
+            self._begin_period()
         self._run(ticks)
         self._command_buffer[CMD.rearm] = 0.0
         return self.snapshot()
@@ -208,8 +209,8 @@ class MujocoRobot:
         snapshot.episode = self.episode
         if self.has_gripper:
             snapshot.gripper_width = float(self.data.qpos[7] + self.data.qpos[8])
-        snapshot.tick_us = self._tick_us
-        snapshot.late_ticks, self.late_ticks = self.late_ticks, 0
+        snapshot.tick_us = self._run_s * 1e6 / max(1, self._run_count)
+        snapshot.late_ticks = self.late_ticks
         return snapshot
 
     def inverse_kinematics(
@@ -262,6 +263,10 @@ class MujocoRobot:
         ticks = min(ticks, count, TRACE_LENGTH)
         return self.trace[np.arange(count - ticks, count) % TRACE_LENGTH]
 
+    def _begin_period(self) -> None:
+        begin_period(self.state)
+        self._run_s, self._run_count = 0.0, 0
+
     def _anchor(self, gripper: float, bias: np.ndarray) -> None:
         self.state = initial_state(self.params, self.data.qpos[:7].copy())
         self.state[STATE.gripper] = gripper
@@ -272,6 +277,7 @@ class MujocoRobot:
             self.state[STATE.torque : STATE.torque + 7] = self._plant[
                 PLANT.newest : PLANT.newest + 7
             ]
+        self._run_s, self._run_count = 0.0, 0
         self._command_buffer[:] = empty_command_buffer()
         measurement = self._measurement
         measurement[MEAS.q : MEAS.q + 7], measurement[MEAS.dq : MEAS.dq + 7] = (
@@ -309,7 +315,8 @@ class MujocoRobot:
             self.trace,
             self.ring_view,
         )
-        self._tick_us = (time.perf_counter() - start) * 1e6 / max(1, ticks)
+        self._run_s += time.perf_counter() - start
+        self._run_count += ticks
 
 
 def _inertia_index(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:

@@ -16,11 +16,10 @@ import pytest
 
 from benchmarks.kit.fault_injection import TRIES, Disturbed, undisturbed
 from controllers.config import ControlConfig
-from controllers.robot import Mode, Request, Snapshot
+from controllers.robot import Mode, Request
 from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.run_folder import Run, create_run
 from robot_env.client import HostClient
-from robot_env.host.realtime_server import PeriodSums
 from robot_env.host.scheduling import PeriodicTimer
 from robot_env.recorder.recording import Recording
 from robot_env.tasks import make
@@ -350,14 +349,3 @@ print(len(privileges.granted) + len(privileges.refused))
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "4\n"
-
-
-def test_sums_over_single_ticks_are_those_of_the_period():
-    sums, parts, snapshot = PeriodSums(), [3.0, 4.0, 0.0], Snapshot()
-    sums.add(Snapshot(gated_ticks=9, force_peak=99.0), 1, begin=True)
-    for n, force in enumerate(parts):
-        snapshot = Snapshot(gated_ticks=1, force_peak=force, force_rms=force)
-        sums.add(snapshot, 1, begin=n == 0)
-    assert snapshot.gated_ticks == 3
-    assert snapshot.force_peak == 4.0
-    assert snapshot.force_rms == pytest.approx(np.sqrt(25.0 / 3.0))
