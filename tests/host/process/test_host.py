@@ -171,7 +171,7 @@ def test_a_bad_seed_is_refused(core, seed):
 
 def test_the_safe_state_is_a_soft_stop_at_rest(core):
     drive(core, 3, 10)
-    snapshot = core.settle()
+    snapshot = core.bring_to_rest()
     assert snapshot.mode == Mode.SOFT_STOP
     assert snapshot.speed_peak < 0.01
     snapshot, _ = core.reset(3)
