@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
+from controllers.config import ControlConfig
 from controllers.kinematics import pose_of
 from controllers.packed import STATE
 from controllers.robot import Authority, Fault, Mode, Request, Snapshot
 from handrail.errors import DeviceLost, Error
+from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.franka.connection import REMEDY
-
-if TYPE_CHECKING:
-    from robot_env.arms.franka.robot import FrankaRobot
 
 _ARRIVED = 0.004  # [m], the motion ends this near to its goal
 _PATIENCE = 2.0  # [s], to come there once the target has
 
 
-def go_to_start(robot: FrankaRobot, q: np.ndarray) -> None:
+class MovingArm(Protocol):
+    """What the motion needs of an arm in control."""
+
+    config: FrankaConfig
+    control: ControlConfig
+    control_hz: float  # [Hz]
+    period: int  # [ticks]
+    tool: tuple[float, float, float]  # tool centre in the hand's frame [m]
+    state: np.ndarray  # of the chain, see `packed.STATE`
+    heartbeat_age: float  # [s]
+
+    def run(self, request: Request | None, ticks: int) -> Snapshot:
+        """Control for some ticks; see `controllers.robot.Robot`."""
+        ...
+
+
+def go_to_start(robot: MovingArm, q: np.ndarray) -> None:
     """Move to joint angles: up, across and down, at `reset_speed`.
 
     Args:
@@ -71,7 +86,7 @@ def up_across_down(
             yield at
 
 
-def _ask(robot: FrankaRobot, seq: int, position: np.ndarray, quaternion: np.ndarray) -> Snapshot:
+def _ask(robot: MovingArm, seq: int, position: np.ndarray, quaternion: np.ndarray) -> Snapshot:
     robot.heartbeat_age = 0.0
     request = Request(
         seq, Authority.SCRIPT, position, quaternion, float(robot.state[STATE.gripper])

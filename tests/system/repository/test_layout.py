@@ -43,6 +43,27 @@ def test_imports_flow_down_only(package):
         assert ours <= MAY_IMPORT[package] | {package}, path
 
 
+def imports_among(paths):
+    """Return what each module imports of the others, wherever the statement stands."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in paths}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    found = {}
+    for name, path in names.items():
+        asked = set(imported(path))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                asked |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found[name] = asked & set(names) - {name}
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_for_their_types():
+    left = imports_among(sources(*MAY_IMPORT))
+    while leaves := {name for name, asked in left.items() if not asked}:
+        left = {name: asked - leaves for name, asked in left.items() if name not in leaves}
+    assert not left, f"in a circle, or above one: {sorted(left)}"
+
+
 def test_only_the_command_names_packages_above_it():
     pattern = re.compile(r'"(?:actor|learner|robot_env|controllers|rewards)\.[a-z_.]+"')
     naming = {p.name for p in sources("handrail") if pattern.search(p.read_text(encoding="utf-8"))}
