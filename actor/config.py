@@ -23,7 +23,7 @@ from robot_env.arms.sim.config import MujocoConfig
 from robot_env.gym.config import GymConfig, resolve, unit_value
 from robot_env.gym.names import GYM, METAWORLD, prefix_of
 from robot_env.host.config import HostConfig
-from robot_env.tasks import TaskConfig
+from robot_env.tasks.config import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 
 # What a gymnasium environment changes in [learner], unless it is given there. Without one reward

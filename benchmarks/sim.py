@@ -39,7 +39,9 @@ from robot_env.cameras.sim import SimCameras
 from robot_env.client import HostClient
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
-from robot_env.tasks import Task, TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.base import Task
+from robot_env.tasks.config import TaskConfig
 
 
 def measure_ticks(task: Task, episodes: int) -> dict[str, float]:

@@ -15,7 +15,6 @@ import numpy as np
 
 from controllers.authority import decay_loan_window
 from controllers.command import accept_command
-from controllers.config import ControlConfig
 from controllers.energy_gate import limit_step_by_energy
 from controllers.energy_tank import update_tank
 from controllers.force_bias import estimate_bias
@@ -25,14 +24,7 @@ from controllers.kernel import kernel
 from controllers.kinematics import READY, forward
 from controllers.packed import MEAS, PARAM, STAGE, STATE, STATE_SIZE
 from controllers.passivity_observer import add_passivity_damping
-from controllers.risk import (
-    NUM_FEATURES,
-    SCRATCH_SIZE,
-    empty_critic,
-    features,
-    position_in_box,
-    predict_risk,
-)
+from controllers.risk import NUM_FEATURES, SCRATCH_SIZE, features, position_in_box, predict_risk
 from controllers.robot import Fault, Mode
 from controllers.safety_reflex import apply_reflex
 from controllers.speed import detect_contact, target_speed_limit
@@ -40,9 +32,7 @@ from controllers.state_check import check_measurement
 from controllers.target_limits import bound_target
 from controllers.torque_limits import saturate_torque
 from controllers.watchdog import soft_stop, update_mode
-from handrail.risk_critic.format import RISK_HEADER
-
-__all__ = ["ControlConfig", "advance", "begin_period", "initial_state", "step"]
+from handrail.risk_critic.format import RISK_HEADER, empty_critic
 
 IDLE, HOLDING, FOLLOWING = int(Mode.IDLE), int(Mode.HOLDING), int(Mode.FOLLOWING)
 HUMAN, SOFT_STOP, FAULT = int(Mode.HUMAN), int(Mode.SOFT_STOP), int(Mode.FAULT)

@@ -24,25 +24,7 @@ from handrail.risk_critic.format import (
     MAX_INPUTS,
     MAX_WIDTH,
     RISK_HEADER,
-    check_critic,
-    empty_critic,
-    pack_critic,
-    unpack_critic,
 )
-
-__all__ = [
-    "FEATURES",
-    "NUM_FEATURES",
-    "SCRATCH_SIZE",
-    "check_critic",
-    "empty_critic",
-    "features",
-    "features_of_recording",
-    "pack_critic",
-    "position_in_box",
-    "predict_risk",
-    "unpack_critic",
-]
 
 FEATURES = {  # name -> columns of the critic's input; free of the task's frame up to "place"
     "error": slice(0, 3),  # target minus tool, base frame [m]

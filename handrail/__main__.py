@@ -11,8 +11,9 @@ import os
 import sys
 from typing import NamedTuple
 
-from handrail import Error, __version__
+from handrail import __version__
 from handrail.caches import use_caches
+from handrail.errors import Error
 
 BAD_INPUT = 2  # exit code where the input was wrong
 INTERRUPTED = 130  # exit code after Ctrl-C

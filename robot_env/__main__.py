@@ -28,7 +28,8 @@ from robot_env.host.lockstep_server import LockstepServer
 from robot_env.host.realtime_server import RealtimeServer
 from robot_env.host.socket import HostSocket
 from robot_env.recorder.recorder import Recorder, describe
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.config import TaskConfig
 from robot_env.teleop.scripted import OperatorConfig
 
 log = logging.getLogger("host")

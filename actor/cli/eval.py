@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actor.cli.options import parser, say
-from robot_env.tasks import Task
+from robot_env.tasks.base import Task
 
 if TYPE_CHECKING:
     from actor.config import Config
@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
 
     from actor.cli.run_folders import open_configured_run
     from actor.loop.make_env import make_task
-    from actor.report.figure import wilson
     from actor.report.finalize import UNPROVEN
+    from actor.report.summary import wilson
     from actor.report.video import record_video
     from handrail.errors import ConfigError
     from learner.policy.load import load_policy

@@ -17,7 +17,8 @@ def main(argv: list[str]) -> int:
     options = arguments.parse_args(argv)
 
     from actor.cli.run_folders import open_configured_run
-    from actor.report.figure import summarise, write_report
+    from actor.report.figure import write_report
+    from actor.report.summary import summarise
     from handrail.run_folder import write_atomic
 
     run, _ = open_configured_run(options.run)

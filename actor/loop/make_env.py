@@ -11,7 +11,8 @@ from robot_env.gym.env import GymEnv
 from robot_env.gym.names import prefix_of
 from robot_env.gym.task import GymTask
 from robot_env.protocol import Env
-from robot_env.tasks import Task, make
+from robot_env.tasks import make
+from robot_env.tasks.base import Task
 
 
 def make_task(config: Config) -> Task | GymTask:

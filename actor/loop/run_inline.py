@@ -18,7 +18,7 @@ from learner.service.restore import checkpoint, restore
 from learner.store.checkpoint import Checkpoints
 from learner.store.store import Store
 from learner.trainer import Trainer
-from robot_env.tasks import Task
+from robot_env.tasks.base import Task
 from robot_env.teleop.scripted import ScriptedOperator
 
 

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["summarise", "wilson", "write_report"]
-
 FEW = 4  # [episodes], too few for a mean worth drawing
 
 

@@ -14,7 +14,7 @@ from handrail.errors import DeviceLost
 from handrail.process import SUPERVISOR_ENV
 from handrail.run_folder import Run
 from robot_env.client import HostClient
-from robot_env.tasks import Task
+from robot_env.tasks.base import Task
 
 PATIENCE = 120.0  # [s], for a host that compiles and connects to its robot
 _GRACE = 20.0  # [s], to bring the arm to rest and finish a recording

@@ -10,14 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.kit.link_sides import (
-    MemorySpool,
-    child,
-    free_endpoint,
-    learner,
-    rows_of,
-    spec_of,
-)
+from benchmarks.kit.link_memory import MemorySpool
+from benchmarks.kit.link_sides import child, free_endpoint, learner, rows_of, spec_of
 from handrail.link.rpc import RpcClient, RpcServer
 from handrail.link.sender import StreamSender
 from handrail.link.transition_codec import encode_row, row_bytes

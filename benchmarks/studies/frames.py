@@ -33,7 +33,8 @@ from controllers.config import ControlConfig
 from handrail.link.image_codec import compress, decompress
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.host.core import HostCore
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.config import TaskConfig
 
 SIDE, COUNT = 128, 24  # [px]; [-], frames of a kind
 Coder = tuple[Callable[[np.ndarray], Any], Callable[[Any], Any]]

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 from controllers.kernel import kernel
-from controllers.risk import SCRATCH_SIZE, pack_critic, predict_risk
-from handrail.risk_critic.format import Layer, RiskCritic
+from controllers.risk import SCRATCH_SIZE, predict_risk
+from handrail.risk_critic.format import Layer, RiskCritic, pack_critic
 
 INPUTS, ROWS, ROUNDS = 32, 500, 200
 

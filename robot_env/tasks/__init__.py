@@ -7,10 +7,8 @@ import importlib
 
 from handrail.errors import ConfigError
 from robot_env.gym.names import prefix_of
-from robot_env.tasks.base import ScriptedPolicy, Task
+from robot_env.tasks.base import Task
 from robot_env.tasks.config import TaskConfig
-
-__all__ = ["ScriptedPolicy", "Task", "TaskConfig", "make", "names", "register", "resolve"]
 
 _TASKS = {  # name -> where its class is; imported when asked for
     "reach": "robot_env.tasks.reach:Reach",

@@ -16,7 +16,9 @@ from controllers.config import ControlConfig
 from handrail.config import from_dict, load_toml
 from handrail.errors import Error
 from robot_env.env import RobotEnv
-from robot_env.tasks import ScriptedPolicy, TaskConfig, make, names
+from robot_env.tasks import make, names
+from robot_env.tasks.base import ScriptedPolicy
+from robot_env.tasks.config import TaskConfig
 
 
 def evaluate(env: RobotEnv, policy: ScriptedPolicy, episodes: int) -> dict[str, float]:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from made_chain import DOWN, START, rest
 
-from controllers.chain import NO_CRITIC, ControlConfig, advance, initial_state
+from controllers.chain import NO_CRITIC, advance, initial_state
+from controllers.config import ControlConfig
 from controllers.kinematics import DQ_MAX, Q_HIGH, Q_LOW, READY
 from controllers.packed import CMD, MEAS, STATE, empty_command_buffer, pack_params
 from controllers.robot import Mode, Request

@@ -14,7 +14,7 @@ import numpy as np
 
 from controllers.risk import NUM_FEATURES, features_of_recording
 from controllers.robot import Fault, Request, Snapshot
-from robot_env.arms.sim.mujoco_robot import TRACE
+from robot_env.arms.sim.plant import TRACE
 from robot_env.host.core import HostCore
 from robot_env.tasks.maze import Maze
 from robot_env.tasks.scenes.maze_layout import Cell

@@ -20,7 +20,7 @@ from handrail.run_folder import Run, open_run
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import Episode, load_episodes
 from learner.risk.labels import Limits, violations
-from robot_env.arms.sim.mujoco_robot import TRACE
+from robot_env.arms.sim.plant import TRACE
 from robot_env.host.core import HostCore
 from robot_env.recorder.recording import Recording
 from robot_env.tasks import make

@@ -31,13 +31,10 @@ from robot_env.arms.sim.plant import (
     NOISE,
     PLANT,
     PLANT_SIZE,
-    TRACE,
     TRACE_WIDTH,
     run_ticks,
 )
 from robot_env.recorder.ring_record import null_ring_view
-
-__all__ = ["TRACE", "MujocoRobot"]
 
 TRACE_LENGTH = 12_000  # [ticks] that `history` looks back on
 

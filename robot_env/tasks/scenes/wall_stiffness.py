@@ -18,8 +18,9 @@ from controllers.robot import Authority, Request
 from handrail.errors import Error
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.mujoco_robot import MujocoRobot
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
 from robot_env.tasks.base import DOWN, HOME
+from robot_env.tasks.config import TaskConfig
 from robot_env.tasks.maze import over
 from robot_env.tasks.scenes.maze_board import RADIUS
 from robot_env.tasks.scenes.maze_layout import Cell

@@ -14,7 +14,8 @@ from controllers.kinematics import TORQUE_MAX
 from controllers.packed import CMD, MEASUREMENT_SIZE, STATE
 from controllers.robot import REQUEST_SIZE, Fault, Mode, Request
 from handrail.errors import ProtocolMismatch
-from robot_env.arms.sim.mujoco_robot import TRACE, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
+from robot_env.arms.sim.plant import TRACE
 
 PERIOD = 100  # [ticks]
 LATE = int(CONFIG.stale_periods * PERIOD)  # [ticks]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, PARAMS, START, alarm, arm
 from made_motion import Joints, begin, held_energy, shuttle
 
-from controllers.chain import ControlConfig, initial_state
+from controllers.chain import initial_state
 from controllers.command import accept_command
+from controllers.config import ControlConfig
 from controllers.impedance import spring
 from controllers.kinematics import DQ_MAX, READY, TORQUE_MAX
 from controllers.packed import CMD, MEAS, MEASUREMENT_SIZE, STATE

@@ -39,7 +39,8 @@ def test_an_arm_at_rest_on_its_target_gets_no_torque():
 def test_the_uncompiled_chain_gives_the_compiled_ones_torques():
     code = """
 import numpy as np
-from controllers.chain import ControlConfig, initial_state, step
+from controllers.chain import initial_state, step
+from controllers.config import ControlConfig
 from controllers.packed import *
 from controllers.kinematics import READY
 params, rng = pack_params(ControlConfig(), 10.0), np.random.default_rng(0)

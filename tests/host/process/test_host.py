@@ -21,7 +21,8 @@ from robot_env.client import HostClient
 from robot_env.host import messages
 from robot_env.host.core import HostCore
 from robot_env.recorder.recording import Recording
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.config import TaskConfig
 
 WALL_TIME = {"tick_us"}  # the only part of a snapshot that may differ between two runs
 

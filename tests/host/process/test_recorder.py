@@ -129,7 +129,7 @@ def test_a_replay_finds_the_first_difference_of_one_bit(core, tmp_path, group):
 def test_a_recording_says_what_the_robot_did(core, tmp_path):
     recording = recorded(core, tmp_path)
     history = core.robot.history(500)
-    from robot_env.arms.sim.mujoco_robot import TRACE
+    from robot_env.arms.sim.plant import TRACE
 
     for name, quantity in (("torque", "tick.torque"), ("pose", "pose"), ("wrench", "wrench")):
         assert np.array_equal(recording[quantity][-500:], history[:, TRACE[name]])

@@ -13,7 +13,7 @@ from controllers.config import ControlConfig
 from controllers.packed import STATE
 from controllers.robot import SNAPSHOT_SLICES, Request, Snapshot
 from handrail.risk_critic.format import pack_critic
-from robot_env.arms.sim.mujoco_robot import MujocoConfig
+from robot_env.arms.sim.config import MujocoConfig
 from robot_env.client import HostClient
 from robot_env.host.authorization import HostKey
 from robot_env.host.config import HostConfig

@@ -14,7 +14,8 @@ from handrail.errors import ConfigError, DeviceLost
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.config import TaskConfig
 
 
 def make_env(**values: Any) -> RobotEnv:

@@ -17,7 +17,8 @@ from robot_env.gym.config import GymConfig
 from robot_env.gym.env import GymEnv
 from robot_env.gym.spaces import action_map, flatten, layout, slices
 from robot_env.gym.task import GymTask
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.config import TaskConfig
 
 LIMIT = 12  # [steps]
 

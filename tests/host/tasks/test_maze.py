@@ -22,9 +22,10 @@ from learner.risk.episodes import load_episodes
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
 from robot_env.tasks.__main__ import evaluate
 from robot_env.tasks.base import FunctionPolicy
+from robot_env.tasks.config import TaskConfig
 from robot_env.tasks.costs import Limits, cost, violation
 from robot_env.tasks.maze import (
     BONUS,

@@ -12,9 +12,10 @@ from handrail.errors import ConfigError
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
-from robot_env.tasks import TaskConfig, make, names, register, resolve
+from robot_env.tasks import make, names, register, resolve
 from robot_env.tasks.__main__ import evaluate
 from robot_env.tasks.base import HYSTERESIS, OPEN
+from robot_env.tasks.config import TaskConfig
 
 ALL = ("reach", "peg", "pick", "assemble", "maze")
 

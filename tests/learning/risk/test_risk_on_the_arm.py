@@ -9,11 +9,11 @@ from actor.cli.risk.episodes import collect, episode_from_signals, read_sources,
 from actor.cli.risk.pushes import push_episode
 from actor.cli.run_folders import create_configured_run
 from actor.config import load_config
-from controllers.risk import FEATURES, NUM_FEATURES, SCRATCH_SIZE, predict_risk, unpack_critic
+from controllers.risk import FEATURES, NUM_FEATURES, SCRATCH_SIZE, predict_risk
 from handrail.__main__ import main
 from handrail.errors import ConfigError, RunFolderError
 from handrail.risk_critic.file import read_critic
-from handrail.risk_critic.format import forward_numpy
+from handrail.risk_critic.format import forward_numpy, unpack_critic
 from learner.risk.calibrate import sigmoid
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import load_episodes

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actor.report.figure import moving, summarise, wilson, write_report
+from actor.report.figure import moving, write_report
 from actor.report.finalize import UNPROVEN, result_lines
-from actor.report.summary import evaluations
+from actor.report.summary import evaluations, summarise, wilson
 from handrail.errors import RunFolderError
 from handrail.run_folder import Run
 

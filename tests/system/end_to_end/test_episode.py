@@ -16,7 +16,8 @@ from learner.bases.queue import ChunkQueue
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
-from robot_env.tasks import TaskConfig, make
+from robot_env.tasks import make
+from robot_env.tasks.config import TaskConfig
 
 HORIZON = 11  # [steps], no multiple of what the base executes
 HAND = np.array([0.25, 2.0, -0.5])  # what the person asks for, partly out of the box

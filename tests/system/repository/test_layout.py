@@ -64,6 +64,34 @@ def test_no_modules_import_each_other_in_a_circle_not_even_for_their_types():
     assert not left, f"in a circle, or above one: {sorted(left)}"
 
 
+def test_a_name_is_imported_from_the_module_that_defines_it():
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sources(*CODE)}
+    passed_on, defined = {}, {}
+    for path, tree in trees.items():
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        passed_on[module] = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        defined[module] = {
+            node.id if isinstance(node, ast.Name) else node.name
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+        }
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in passed_on
+        for alias in node.names
+        if alias.name in passed_on[node.module] - defined[node.module]
+    ]
+    assert not wrong, wrong
+
+
 def test_only_the_command_names_packages_above_it():
     pattern = re.compile(r'"(?:actor|learner|robot_env|controllers|rewards)\.[a-z_.]+"')
     naming = {p.name for p in sources("handrail") if pattern.search(p.read_text(encoding="utf-8"))}
