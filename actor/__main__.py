@@ -10,6 +10,7 @@ from pathlib import Path
 
 from handrail.errors import Error
 from handrail.process import KEYS_ENV, attach_to_supervisor, log_to_stderr, stop_on_signals
+from handrail.processes.exit_record import record_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,12 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         except Stopped:
             log.info("stopped on request")
             return 3
-        except (DeviceLost, LinkTimeout) as error:
-            log.error("%s", error)
-            return 1
         except Error as error:
+            record_error(error)
             log.error("%s", error)
-            return 2
+            return 1 if isinstance(error, DeviceLost | LinkTimeout) else 2
     return 0
 
 

@@ -9,13 +9,16 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from typing import NamedTuple
 
 from handrail import __version__
 from handrail.caches import use_caches
 from handrail.errors import Error
+from handrail.processes.exit_record import comes_from_user, describe_error
 
 BAD_INPUT = 2  # exit code where the input was wrong
+FAILED = 1  # exit code where something failed that nobody foresaw
 INTERRUPTED = 130  # exit code after Ctrl-C
 
 
@@ -123,9 +126,20 @@ def _dispatch(name: str, argv: list[str]) -> int:
     except (Error, ModuleNotFoundError, OSError) as error:
         message = _explain(error)
         if message is None or os.environ.get("HANDRAIL_DEBUG"):
-            raise
+            return _failed(name, error)
         print(f"handrail {name}: error: {message}", file=sys.stderr)
         return BAD_INPUT
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not comes_from_user(error):
+            raise  # help, or a bad option: said already
+        return _failed(name, error)
+
+
+def _failed(name: str, error: BaseException) -> int:
+    """Tell of an error that nobody foresaw: everything, then what and where in one line."""
+    traceback.print_exception(error)
+    print(f"handrail {name}: error: {describe_error(error)}", file=sys.stderr)
+    return FAILED
 
 
 def _explain(error: Exception) -> str | None:

@@ -16,6 +16,7 @@ from handrail.process import (
     raise_fd_limit,
     stop_on_signals,
 )
+from handrail.processes.exit_record import record_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,16 +40,14 @@ def main(argv: list[str] | None = None) -> int:
             run = open_run(options.run)
             spec: EnvSpec = load_spec(run.spec)
             server = Server(run, load_toml(run.config), spec)
+            try:
+                server.run(stop)
+            finally:
+                server.close()
         except Error as error:
+            record_error(error)
             log.error("%s", error)
             return 2
-        try:
-            server.run(stop)
-        except Error as error:
-            log.error("%s", error)
-            return 2
-        finally:
-            server.close()
     return 0
 
 

@@ -16,6 +16,7 @@ from controllers.config import ControlConfig
 from handrail.config import from_dict, load_toml
 from handrail.errors import Error, ProtocolMismatch
 from handrail.process import attach_to_supervisor, stop_on_signals
+from handrail.processes.exit_record import RUNNING, record_error, record_state
 from handrail.run_folder import Run, open_run
 from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.sim.config import MujocoConfig
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         finally:
             host_socket.close()
     except Error as error:
+        record_error(error)
         log.error("%s", error)
         return 2
     except KeyboardInterrupt:  # while compiling; the arm has not moved yet
@@ -90,6 +92,7 @@ def _serve(run: Run, host_socket: HostSocket, options: argparse.Namespace) -> No
             server = RealtimeServer if config.realtime else LockstepServer
             host_key = HostKey(run.host_key, config.human)
             host_socket.open(host_key)
+            record_state(RUNNING)
             server(core, host_socket, config, stop, wake, viewer.sync if viewer else None).run()
     except Exception as error:
         core.note(f"exception {type(error).__name__}: {error}")

@@ -23,6 +23,7 @@ from actor.loop.policies import LearnedPolicy, expert_policy
 from controllers.robot import Snapshot
 from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.metrics import Metrics
+from handrail.processes.exit_record import RUNNING, record_state
 from handrail.transition import Source, Transition
 from learner.policy.policy import Policy
 from robot_env.protocol import Env, EnvTask
@@ -293,6 +294,8 @@ class Session:
         return True
 
     def _after_step(self, info: dict[str, Any]) -> None:
+        if self._steps_taken == 0:
+            record_state(RUNNING)
         self._steps_taken += 1
         now = time.monotonic()
         elapsed = now - self._status_time

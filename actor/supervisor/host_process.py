@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
-from actor.supervisor.supervisor import ProcessFailed, last_log_line
+from actor.supervisor.child import Child
 from handrail.errors import DeviceLost
-from handrail.process import SUPERVISOR_ENV
 from handrail.run_folder import Run
 from robot_env.client import HostClient
 from robot_env.tasks.base import Task
@@ -31,19 +28,18 @@ def running_host(run: Run, task: Task, robot: str) -> Iterator[HostClient]:
         robot: What it drives, one of `host.config.RobotName`.
 
     Raises:
-        ProcessFailed: The host ended at its start; the message has its last words.
+        ProcessFailed: The host ended; the message says why.
         DeviceLost: It did not become ready in time.
     """
-    command = [sys.executable, "-m", "robot_env", "--run", str(run.folder), "--robot", robot]
-    environment = {**os.environ, SUPERVISOR_ENV: str(os.getpid())}
-    with open(run.log("host"), "ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+    child = Child(run, "host", "robot_env", ["--robot", robot])
+    process = child.process
     try:
-        with _connect(run, task, process) as client:
+        with _connect(run, task, child) as client:
             yield client
+    except DeviceLost:
+        if process.poll() is None:
+            raise
+        raise child.failure("died", child.cause()) from None
     finally:
         process.terminate()
         try:
@@ -53,11 +49,12 @@ def running_host(run: Run, task: Task, robot: str) -> Iterator[HostClient]:
             process.wait()
 
 
-def _connect(run: Run, task: Task, process: subprocess.Popen[bytes]) -> HostClient:
+def _connect(run: Run, task: Task, child: Child) -> HostClient:
+    process = child.process
     client, end = HostClient(run.id, task.spec.hash), time.monotonic() + PATIENCE
     while True:
         if process.poll() is not None:
-            raise ProcessFailed(last_log_line(run, "host", "stopped"))
+            raise child.failure("stopped", child.cause())
         try:
             client.reconnect(_ATTEMPT)
         except DeviceLost:

@@ -1,48 +1,30 @@
 """Start host, actor and learner as processes, watch over them, and wrap the run up.
 
 The supervisor owns the run folder. A process that dies is started again; one that dies again and
-again at its start, or says that its input is wrong, ends the run with that process's own words.
+again at its start or of the same cause, or says that its input is wrong, ends the run, and the
+error says why it ended.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from handrail.errors import Error
+from actor.supervisor.child import Cause, Child
 from handrail.metrics import Metrics
-from handrail.process import CORES_ENV, SUPERVISOR_ENV, split_cores
+from handrail.process import CORES_ENV, split_cores
 from handrail.run_folder import Run
 
-QUICK_DEATH = 10.0  # [s], a process that dies sooner after its start died at its start
-QUICK_DEATHS = 3  # in a row, after which the run gives up
-GRACE = {"actor": 20.0, "learner": 30.0, "host": 10.0}  # [s], from SIGTERM to SIGKILL
 MODULES = {"host": "robot_env", "learner": "learner", "actor": "actor"}
+DEATHS = 3  # in a row at the start, or of one cause, after which the run gives up
+RECENT = 600.0  # [s], a process that lived longer didn't die of what its predecessor died of
+GRACE = {"actor": 20.0, "learner": 30.0, "host": 10.0}  # [s], from SIGTERM to SIGKILL
 BAD_INPUT = 2  # exit code of a command whose input is wrong
-
-
-class ProcessFailed(Error):
-    """A process of the run can't go on; the message holds its last words."""
-
-
-@dataclass
-class Child:
-    """One process of the run."""
-
-    role: str
-    process: subprocess.Popen[bytes]
-    started: float
-    quick_deaths: int = 0
-    events: list[str] = field(default_factory=list)
 
 
 class Supervisor:
@@ -67,6 +49,7 @@ class Supervisor:
         self._cores = split_cores(sorted(os.sched_getaffinity(0)))
         self._metrics = Metrics(run, "supervisor")
         self._children: dict[str, Child] = {}
+        self._deaths = {role: Deaths() for role in self._roles}
 
     def start(self) -> None:
         """Start the run's processes."""
@@ -83,19 +66,14 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
-            if role == "actor" and code == 0:
+            cause = child.cause()
+            if role == "actor" and cause.finished:
                 return True
             if code == BAD_INPUT:
-                raise ProcessFailed(last_log_line(self._run, role, "stopped"))
-            quick = time.monotonic() - child.started < QUICK_DEATH
-            deaths = child.quick_deaths + 1 if quick else 0
-            if deaths >= QUICK_DEATHS:
-                raise ProcessFailed(
-                    last_log_line(self._run, role, f"died {deaths} times at its start")
-                )
-            reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self._metrics.write("event", text=f"{role} died ({reason}), started again")
-            self._children[role] = self._launch(role, deaths)
+                raise child.failure("stopped", cause)
+            self._deaths[role].check(child, cause)
+            self._metrics.write("event", text=f"{role} died ({cause.text}), started again")
+            self._children[role] = self._launch(role)
         return False
 
     def stop(self) -> None:
@@ -117,38 +95,40 @@ class Supervisor:
         """Return each role's process id."""
         return {role: child.process.pid for role, child in self._children.items()}
 
-    def _launch(self, role: str, quick_deaths: int = 0) -> Child:
-        environment = {**os.environ, SUPERVISOR_ENV: str(os.getpid()), "OMP_NUM_THREADS": "1"}
+    def _launch(self, role: str) -> Child:
+        environment = {"OMP_NUM_THREADS": "1"}
         if role in self._cores:
             environment[CORES_ENV] = self._cores[role]
         if role != "learner":
             environment["JAX_PLATFORMS"] = "cpu"
-        command = [sys.executable, "-m", MODULES[role], "--run", str(self._run.folder)]
-        with open(self._run.log(role), "ab") as log:
-            process = subprocess.Popen(
-                command + self._options.get(role, []),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C in the terminal is the supervisor's to pass on
-            )
-        return Child(role, process, time.monotonic(), quick_deaths)
+        return Child(self._run, role, MODULES[role], self._options.get(role, []), environment)
 
 
-def last_log_line(run: Run, role: str, what: str) -> str:
-    """Return a line about a process that ended, with the last line that it logged.
+class Deaths:
+    """The deaths of one role in a row, as far as they say that starting it again is no use."""
 
-    Args:
-        run: Its run.
-        role: Its role.
-        what: Happened to it.
-    """
-    path = run.log(role)
-    lines: deque[str] = deque(maxlen=1)
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as log:
-        lines.extend(line.strip() for line in log if line.strip())
-    return f"{role} {what}: {lines[-1] if lines else 'it said nothing'} (log: {path})"
+    def __init__(self) -> None:
+        self._at_start = 0
+        self._same = 0
+        self._key: str | None = None
+
+    def check(self, child: Child, cause: Cause) -> None:
+        """Count a death.
+
+        Raises:
+            ProcessFailed: It was one too many at the start, or of the same cause.
+        """
+        lived = time.monotonic() - child.started
+        self._at_start = 0 if cause.worked else self._at_start + 1
+        if cause.key is None or lived > RECENT:
+            self._same = 0
+        else:
+            self._same = self._same + 1 if cause.key == self._key else 1
+        self._key = cause.key
+        if self._at_start >= DEATHS:
+            raise child.failure(f"died {self._at_start} times at its start", cause)
+        if self._same >= DEATHS:
+            raise child.failure(f"died {self._same} times of the same cause", cause)
 
 
 def supervise(run: Run, supervisor: Supervisor, tick: Callable[[], None]) -> bool:

@@ -20,6 +20,7 @@ from handrail.link.receiver import StreamReceiver
 from handrail.link.rpc import RpcServer
 from handrail.link.weights_pubsub import WeightsPublisher
 from handrail.metrics import Metrics
+from handrail.processes.exit_record import RUNNING, record_state
 from handrail.risk_critic.file import critic_path
 from handrail.risk_critic.format import version_of
 from handrail.run_folder import Run
@@ -82,6 +83,7 @@ class Server:
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop, then take what is on the way and write a checkpoint."""
+        record_state(RUNNING)
         if self.trainer.fitted:
             self._publish()
         while not stop.is_set():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from actor.cli.eval import main
+from actor.supervisor.child import ProcessFailed
 from actor.supervisor.host_process import running_host
-from actor.supervisor.supervisor import ProcessFailed
 from controllers.config import ControlConfig
 from controllers.robot import Mode
 from handrail.errors import ConfigError, DeviceLost

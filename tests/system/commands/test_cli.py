@@ -125,10 +125,12 @@ def test_what_goes_wrong_becomes_a_line_and_an_exit_code(monkeypatch, capsys, er
     assert words in capsys.readouterr().err
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
+def test_a_bug_keeps_its_traceback_and_ends_with_what_and_where(monkeypatch, capsys):
     install(monkeypatch, raising(ModuleNotFoundError("no", name="handrail.nonsense")))
-    with pytest.raises(ModuleNotFoundError):
-        main(["doctor"])
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1].startswith(f"handrail doctor: error: ModuleNotFoundError: no at {__file__}:")
 
 
 def test_reader_that_goes_away_is_no_error():
