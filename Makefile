@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TASK ?= peg
 ARGS ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -13,9 +14,15 @@ FRANKA_STAMP := $(VENV)/.installed-franka
 SERVER_STAMP := .venv-franka/.installed
 BENCH_STAMP := .venv-bench/.installed
 
+# Tests side by side, a file's on one process, for its fixtures; `wallclock` ones have the machine.
+PYTEST := $(BIN)/python -m pytest -q
+BESIDE := -n $(JOBS) --dist loadfile
+HERE := not hardware and not ros and not franka
+NONE := $(if $(ARGS),|| [ $$? -eq 5 ])# a choice of tests (ARGS) may leave a part without any
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-franka test-bench quick lint format install install-run install-bench \
-        constraints clean
+.PHONY: help demo test test-all test-long test-franka test-bench quick lint format install \
+        install-run install-bench constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,10 +31,18 @@ demo: install-run  ## Install what running needs, then train the simulated arm (
 	$(BIN)/handrail train $(TASK) $(ARGS)
 
 test: install lint  ## Install everything, then run linters, types and tests.
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(BESIDE) -m "$(HERE) and not long and not wallclock and not slow" $(ARGS) $(NONE)
+	$(PYTEST) $(BESIDE) -m "$(HERE) and not long and not wallclock and slow" $(ARGS) $(NONE)
+	$(PYTEST) -m "$(HERE) and not long and wallclock" $(ARGS) $(NONE)
+
+test-all: test test-long  ## All of it, also what CI leaves to the night.
+
+test-long: install  ## What only the night runs (ARGS="--shard 1/4": a quarter of it).
+	$(PYTEST) $(BESIDE) -m "$(HERE) and long and not wallclock" $(ARGS) $(NONE)
+	$(PYTEST) -m "$(HERE) and long and wallclock" $(ARGS) $(NONE)
 
 quick: install  ## Tests that take seconds only.
-	$(BIN)/python -m pytest -q -m "not slow and not long and not hardware and not ros and not franka" $(ARGS)
+	$(PYTEST) $(BESIDE) -m "$(HERE) and not long and not wallclock and not slow" $(ARGS) $(NONE)
 
 test-franka: $(FRANKA_STAMP) $(SERVER_STAMP)  ## Run the real Franka client against a simulated robot.
 	timeout --kill-after=10 1800 $(BIN)/python -m pytest -m franka tests/host/arms/test_backends.py tests/host/arms/test_reach_on_franka.py $(ARGS)

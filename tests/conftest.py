@@ -15,8 +15,19 @@ from handrail.caches import use_caches
 use_caches()  # before numba or jax is imported
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--shard", metavar="K/N", help="the K-th of N equal parts of the tests")
+
+
+def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    if shard := config.getoption("shard"):
+        mine, parts = (int(number) for number in shard.split("/"))
+        if not 1 <= mine <= parts:
+            raise pytest.UsageError(f"--shard {shard}: K/N with K from 1 to N")
+        chosen = [item for number, item in enumerate(items) if number % parts == mine - 1]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
 
 
 @pytest.fixture(scope="session")

@@ -15,24 +15,27 @@ from benchmarks.control import PARAMS, critic_of, soak
 from benchmarks.studies.adversary import KINDS, search
 from handrail.risk_critic.format import pack_critic
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.long
 def test_the_chain_keeps_its_energy_bound_under_an_evolved_attack():
     found = search(KINDS["on"], generations=6, seed=5)
     assert 0.5 < found["used"] <= 1.0  # an attack that gets nowhere would prove nothing
     assert found["torque"] == found["rate"] == 0
 
 
+@pytest.mark.long
 def test_the_same_attack_breaks_a_chain_without_its_gate():
     assert search(KINDS["off"], generations=2, seed=5)["used"] > 3.0
 
 
+@pytest.mark.long
 def test_the_same_attack_breaks_a_chain_that_books_the_torque_it_sent():
     assert max(search(KINDS["books_sent"], 8, seed)["used"] for seed in (0, 5)) > 1.05
 
 
+@pytest.mark.slow
 def test_random_ticks_break_no_limit_and_keep_no_memory():
     counts = np.zeros(4)
     critic = pack_critic(critic_of(np.random.default_rng(0)))
@@ -41,6 +44,7 @@ def test_random_ticks_break_no_limit_and_keep_no_memory():
     assert counts[3] < 50_000, "most ticks must not be in a fault"
 
 
+@pytest.mark.long
 def test_the_benchmark_of_the_tick_prints_what_it_promises():
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "control.py"), "--seconds", "0.5"],

@@ -50,6 +50,7 @@ def robot() -> MujocoRobot:
     return arm(WIDE, WALL)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seeds, delays)
 def test_p1_books_balance_exactly_over_4000_random_ticks(seed, delay):
@@ -71,6 +72,7 @@ def test_p1_alive_much_energy_goes_through_the_books():
     assert joints.state[STATE.mode] in (Mode.FOLLOWING, Mode.HUMAN)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seeds, delays, st.sampled_from([0.0, 0.02]), st.integers(1, 19), st.booleans())
 @example(0, 2, 0.0, 1, True)  # what a chain that books the torque it sent doesn't see
@@ -139,6 +141,7 @@ def test_p2_alive_a_benign_motion_is_completed_without_the_gate(robot):
     assert robot.snapshot().tank > 0.5
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seeds, delays, st.sampled_from([0.0, 0.02]), st.sampled_from([0.1, 0.4, 1.0]))
 def test_p3_the_tank_stays_between_its_floor_and_its_top(seed, delay, loss, start):

@@ -80,6 +80,7 @@ def disturb(joints: Joints, event: str, rng: np.random.Generator, ticks: int) ->
     return torques
 
 
+@pytest.mark.slow
 def test_p4_torque_and_its_rate_hold_in_every_tick():
     """|tau| and |dtau| <= 0.999 N m: first tick, resets, NaN, mode switches; 1e5 ticks and more."""
     modes = Counter()

@@ -68,6 +68,7 @@ def test_flickering_between_person_and_policy_fills_no_tank(waits, spent):
     assert state[STATE.tank] <= CONFIG.tank_max
 
 
+@pytest.mark.slow
 def test_a_stop_outranks_a_person():
     state, command_buffer = initial_state(PARAMS), empty_command_buffer()
     command_buffer[CMD.seq], command_buffer[CMD.authority] = 0, float(Authority.HUMAN)

@@ -36,6 +36,7 @@ def test_an_arm_at_rest_on_its_target_gets_no_torque():
     assert state[STATE.mode] == Mode.HOLDING
 
 
+@pytest.mark.slow
 def test_the_uncompiled_chain_gives_the_compiled_ones_torques():
     code = """
 import numpy as np

@@ -193,6 +193,7 @@ def many(weights: np.ndarray, rows: np.ndarray, work: np.ndarray) -> float:
     return total
 
 
+@pytest.mark.wallclock
 def test_two_heads_of_128_are_affordable_at_1_khz():
     packed, work = pack_critic(made_critic(32, (128, 128))), scratch()
     rows = np.random.default_rng(0).normal(size=(500, 32))

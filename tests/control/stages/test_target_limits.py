@@ -34,6 +34,7 @@ BOXES = ((0.45, -0.1, 0.1, 0.55, 0.1, 0.3), (0.45, 0.1, 0.1, 0.46, 0.3, 0.3))
 places = st.tuples(st.floats(0.3, 0.7), st.floats(-0.3, 0.4), st.floats(0.05, 0.4)).map(np.array)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(places, st.lists(places, min_size=1, max_size=4), st.floats(0.05, 0.25))
 def test_the_target_never_enters_a_keep_out_box(begin, goals, speed):

@@ -69,6 +69,7 @@ def sent(rig: Rig) -> np.ndarray:
 # ---- every backend
 
 
+@pytest.mark.slow
 @each
 def test_it_holds_for_ten_seconds(rig):
     begin(rig)
@@ -80,6 +81,7 @@ def test_it_holds_for_ten_seconds(rig):
     assert snapshot.time == pytest.approx(10.0, abs=0.2)
 
 
+@pytest.mark.slow
 @each
 def test_it_follows_targets_at_ten_hertz(rig):
     snapshot = begin(rig)

@@ -131,6 +131,8 @@ def test_what_the_robot_does_by_itself_is_a_state_with_a_name(mock, cause, undo,
     assert go(mock, START).mode == Mode.FOLLOWING
 
 
+@pytest.mark.slow
+@pytest.mark.wallclock
 def test_a_stalled_client_is_as_a_lost_packet_until_it_is_too_long():
     for rig in make_mock(paced=True):
         begin(rig)
@@ -164,6 +166,7 @@ def test_settings_that_contradict_each_other_are_refused():
         FrankaConfig(contact_torque=90.0)
 
 
+@pytest.mark.slow
 def test_a_command_that_only_simulates_refuses_another_robot(tmp_path):
     command = [sys.executable, "-m", "handrail", "record", "reach", "--out", str(tmp_path / "run")]
     done = subprocess.run(
@@ -205,6 +208,7 @@ def past_stalls(
 
 
 @pytest.mark.slow
+@pytest.mark.wallclock
 def test_a_host_can_be_commissioned_without_a_robot(tmp_path):
     task = make("reach")
     text = '[task]\nname = "reach"\n'

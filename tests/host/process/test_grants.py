@@ -45,7 +45,9 @@ def hosted(folder: Path, *options: str, more: str = "") -> Iterator[Run]:
     assert not run.host_key.exists()
 
 
-@pytest.fixture(scope="module", params=["lockstep", "realtime"])
+@pytest.fixture(
+    scope="module", params=["lockstep", pytest.param("realtime", marks=pytest.mark.wallclock)]
+)
 def run(request, tmp_path_factory) -> Iterator[Run]:
     options = ["--realtime"] if request.param == "realtime" else []
     folder = tmp_path_factory.mktemp("grants") / "run"
@@ -116,6 +118,7 @@ def test_a_claim_asks_for_grants_that_exist(tmp_path, what):
         ring.claim({"key": read_key(tmp_path / "host.key"), "ask": what})
 
 
+@pytest.mark.slow
 def test_a_message_that_names_itself_human_gets_no_authority_and_no_credit(run):
     with HostClient.connect(run.id, TASK, deadline=30) as client:
         snapshot, _ = client.reset(3)
@@ -138,6 +141,7 @@ def test_a_message_that_names_itself_human_gets_no_authority_and_no_credit(run):
     assert "was granted POLICY" in run.log("host").read_text()
 
 
+@pytest.mark.slow
 def test_a_refused_request_leaves_the_arm_to_the_watchdog(run):
     with HostClient.connect(run.id, TASK, deadline=30) as client:
         if not client.realtime:
@@ -188,6 +192,7 @@ def test_a_wrong_key_lets_nobody_in_and_keeps_nobody_out(run, tmp_path):
         client.reset(3)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_person_grants_nobody_a_person_s_authority(tmp_path):
     with hosted(tmp_path / "run") as run:
         with pytest.raises(NotGranted, match=r"set \[host\] human = true"):

@@ -179,6 +179,7 @@ def test_the_safe_state_is_a_soft_stop_at_rest(core):
     assert snapshot.mode == Mode.HOLDING
 
 
+@pytest.mark.slow
 def test_images_and_pictures_cross_the_boundary_unchanged(tmp_path):
     config = TaskConfig(name="peg", images=True, image_size=64)
     task = make("peg", config)
@@ -206,6 +207,7 @@ def test_images_and_pictures_cross_the_boundary_unchanged(tmp_path):
         assert end(process)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_second_client_is_refused_and_both_sides_say_so(run, host, client):
     client.reset(0)
     with pytest.raises(DeviceLost, match=f"process {os.getpid()} has authority"):
@@ -219,11 +221,13 @@ def test_a_second_client_is_refused_and_both_sides_say_so(run, host, client):
     assert "refused process" in log
 
 
+@pytest.mark.slow
 def test_a_client_of_another_task_is_refused(run, host):
     with pytest.raises(ProtocolMismatch, match="this client means"):
         HostClient.connect(run.id, make("reach"), deadline=120)
 
 
+@pytest.mark.slow
 def test_a_killed_client_leaves_the_arm_safe_and_the_next_one_begins_anew(tmp_path):
     run = new_run(tmp_path / "run", "[host]\nrecorder_lockstep = true\nrecorder = 10.0\n")
     host = start_host(run)
@@ -253,6 +257,7 @@ def test_a_killed_client_leaves_the_arm_safe_and_the_next_one_begins_anew(tmp_pa
     assert "the client was lost: episode cut, arm in SOFT_STOP" in log
 
 
+@pytest.mark.slow
 def test_a_killed_host_is_a_lost_device_at_once_and_reconnecting_finds_the_next(run, host, client):
     drive(client, 3, 5)
     wanted, _ = drive(client, 3, 12)
@@ -276,6 +281,7 @@ def test_a_killed_host_is_a_lost_device_at_once_and_reconnecting_finds_the_next(
         assert end(second)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_actor_that_does_not_ask_in_time_finds_the_episode_cut(tmp_path):
     run = new_run(tmp_path / "run", "[host]\nrequest_deadline = 0.3\n")
     process = start_host(run)
@@ -303,6 +309,7 @@ def test_nothing_is_left_behind_when_both_are_killed(run, host, client):
     assert messages.address(run.id)[1:] not in Path("/proc/net/unix").read_text()
 
 
+@pytest.mark.slow
 def test_the_host_opens_no_descriptors_over_many_clients(run, host):
     def count():
         return psutil.Process(host.pid).num_fds()
@@ -344,6 +351,7 @@ def bad_folders(tmp_path):
     yield run.folder, "put the config back"
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_clear_line_and_changes_nothing(tmp_path):
     for folder, wanted in bad_folders(tmp_path):
         before = sorted(tmp_path.rglob("*"))

@@ -39,6 +39,7 @@ from robot_env.recorder.ring import NAME
 from robot_env.recorder.ring_recovery import left_by_crash
 from robot_env.tasks import make
 
+pytestmark = pytest.mark.wallclock
 CONFIG = ControlConfig()
 BUSY = 0.03  # [s], that a busy machine may be late by
 
@@ -68,6 +69,7 @@ def wait_for(folder: Path, pattern: str, seconds: float = 30.0) -> Path:
     return found[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blow", BLOWS, ids="-".join)
 def test_every_blow_leaves_what_the_table_says_when_it_says(blow, tmp_path):
     found = measure(blow, 1, tmp_path)
@@ -91,6 +93,7 @@ def pause_undisturbed(run: Run, folder: Path) -> tuple[Recording, float, float]:
     raise pytest.fail("other programs kept this machine from showing anything")
 
 
+@pytest.mark.slow
 def test_an_actor_that_pauses_for_500_ms_is_held_softened_and_followed_again(run, tmp_path):
     recording, struck, resumed = pause_undisturbed(run, tmp_path)
     wall, mode, tick = recording.wall, recording["mode"], recording["state.tick"]

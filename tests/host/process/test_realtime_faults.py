@@ -24,6 +24,8 @@ from robot_env.host.scheduling import PeriodicTimer
 from robot_env.recorder.recording import Recording
 from robot_env.tasks import make
 
+pytestmark = pytest.mark.wallclock
+
 # The recorded force is the sensor's. Beyond what the springs push it holds the bias (0.4 N on an
 # axis), four standard deviations of filtered noise (1 N) and the payload's error (0.5 N); the
 # joints' friction (up to 0.8 N m at 0.4 m) can hold another 2 N against the block.
@@ -180,6 +182,7 @@ def test_twenty_actors_killed_leave_an_arm_at_rest(run, host, what):
     report(what, [judge(*strike(run, seed, what, signal.SIGKILL)) for seed in range(100, 120)])
 
 
+@pytest.mark.slow
 def test_a_stopped_actor_has_no_heartbeat_and_the_arm_holds(run, host):
     recording, struck = strike(run, 7, "moving", signal.SIGSTOP)
     figures = judge(recording, struck)
@@ -202,6 +205,7 @@ def test_a_step_takes_one_period_on_the_clock_and_tells_the_newest_state(client)
     assert snapshot.tick_us < 500.0
 
 
+@pytest.mark.slow
 def test_an_actor_that_only_lives_is_held_for_want_of_a_target_and_soft_stopped(client):
     task = make("peg")
     snapshot, _ = client.reset(3)
@@ -255,6 +259,7 @@ def test_a_recording_is_given_on_request(run, client):
     assert (np.diff(recording["state.tick"][-100:]) == 1).all()
 
 
+@pytest.mark.slow
 def test_a_recording_that_was_due_is_written_when_the_host_is_told_to_stop(tmp_path):
     task = make("peg")
     own = create_run(tmp_path / "run", "peg", task.spec.hash, '[task]\nname = "peg"\n')
@@ -280,6 +285,7 @@ def test_a_recording_that_was_due_is_written_when_the_host_is_told_to_stop(tmp_p
     assert Mode.SOFT_STOP in Recording(file)["state.mode"]
 
 
+@pytest.mark.slow
 def test_a_killed_real_time_host_is_noticed_within_a_period(run, tmp_path):
     spec = make("peg").spec
     own = create_run(tmp_path / "run", "peg", spec.hash, '[task]\nname = "peg"\n')

@@ -199,6 +199,7 @@ def test_checksums_of_reader_and_writer_agree():
     assert checksums(words)[7] != checksum(words[6])
 
 
+@pytest.mark.slow
 def test_a_reader_beside_the_writer_never_sees_half_a_record(core, tmp_path):
     ring = new_ring(core, tmp_path / NAME, 0.3)
     stop = threading.Event()
@@ -382,6 +383,7 @@ def run(core, tmp_path_factory) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_listing_dumping_plotting_and_replaying_a_dead_run(run):
     assert not left_by_crash(run.folder / NAME)
     done = handrail("dump", run.folder, "--why", "later")
@@ -401,6 +403,7 @@ def test_listing_dumping_plotting_and_replaying_a_dead_run(run):
     assert "every torque is the same, bit for bit" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_replay_against_another_chain_or_config_says_so_and_fails(run, core, tmp_path):
     other = create_run(tmp_path / "run", "peg", core.task.spec.hash, run.config.read_text())
     ring = Ring(other.folder / NAME, 1.0, CONTROL.dt, about(core) | {"code": "0" * 16})
@@ -417,6 +420,7 @@ def test_a_replay_against_another_chain_or_config_says_so_and_fails(run, core, t
     assert "[control] is not what it was" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_one_clear_line(tmp_path, core):
     run = create_run(tmp_path / "run", "peg", core.task.spec.hash, '[task]\nname = "peg"\n')
     for command, words in (("dump", "no flight recorder's ring"), ("replay", "no recording")):

@@ -111,6 +111,7 @@ def test_a_reward_can_be_handed_in():
     env.close()
 
 
+@pytest.mark.slow
 def test_images_are_rendered_only_where_the_task_asks():
     env = make_env(name="pick", images=True, image_size=64)
     observation, _ = env.reset(seed=0)

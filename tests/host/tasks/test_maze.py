@@ -146,6 +146,7 @@ def test_the_way_to_go_falls_along_the_corridor(layout: int):
     assert whole > 1.5 * np.linalg.norm(goal - middle(maze.start))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_expert_solves_every_layout_without_a_violation(envs, layout: int):
     env = envs[layout]
@@ -154,6 +155,7 @@ def test_expert_solves_every_layout_without_a_violation(envs, layout: int):
     assert result["force_max"] < 20.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, layout: int):
     env = envs[layout]
@@ -161,6 +163,7 @@ def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, layout: int):
     assert result["success"] >= 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_no_trivial_policy_finds_the_way(envs, layout: int):
     env = envs[layout]
@@ -347,6 +350,7 @@ def test_a_period_in_windows_is_the_same_period(envs):
     assert np.array_equal(*ends)
 
 
+@pytest.mark.slow
 def test_collisions_are_half_pushes_break_the_rule_and_repeat(envs):
     core = envs[1].host
     stretches = collide(core, 0, 1, 1000)

@@ -50,6 +50,7 @@ def test_hands_stay_off_an_expert(env):
         assert not any(driven)
 
 
+@pytest.mark.slow
 def test_hands_stay_off_quiet_episodes_unless_asked(env):
     push = env.task.baselines["push"](np.random.default_rng(0))
     for asked in (True, False):
@@ -59,6 +60,7 @@ def test_hands_stay_off_quiet_episodes_unless_asked(env):
             assert any(map(any, driven)) == (not (asked and noise_free))
 
 
+@pytest.mark.slow
 def test_help_makes_a_poor_policy_succeed_more_often(env):
     operator = ScriptedOperator(env.task, OperatorConfig(), seed=0)
     push = env.task.baselines["push"](np.random.default_rng(0))

@@ -31,6 +31,7 @@ def envs():
         env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_expert_solves_the_task(envs, name: str):
     env = envs[name]
@@ -39,6 +40,7 @@ def test_expert_solves_the_task(envs, name: str):
     assert result["force_peak"] < 100.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, name: str):
     env = envs[name]
@@ -46,6 +48,7 @@ def test_demonstrations_mostly_succeed_though_the_hand_errs(envs, name: str):
     assert result["success"] >= 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL[:-1])  # those of `maze` have a test of their own
 def test_no_trivial_policy_solves_the_task(envs, name: str):
     env = envs[name]

@@ -43,6 +43,7 @@ def trained_looking(config: LearnerConfig):
     return composer, actor, state.critic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_acting_and_target_agree_on_the_same_noise(name):
     composer, actor, critic = trained_looking(preset(name))
@@ -79,6 +80,7 @@ def test_sac_draws_the_same_action_from_the_same_key_in_every_use():
     assert np.array_equal(drawn[0], drawn[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squares", "cross_entropy"])
 @pytest.mark.parametrize("name", ["resfit", "residual_hil", "rlpd", "ibrl", "expo", "idql"])
 def test_target_values_the_very_action_that_acting_takes(name: PresetName, loss: str):
@@ -167,6 +169,7 @@ def test_selection_keeps_the_base_unless_the_heads_agree_on_the_edit():
     assert np.array_equal(acted.edited, lead.mean(0) > 0)
 
 
+@pytest.mark.slow
 def test_margin_shrinks_to_nothing_as_the_reach_grows():
     timid, bold = (
         make_action_composer(preset("expo", margin=margin), SPEC) for margin in (3.0, 0.0)
@@ -262,6 +265,7 @@ def test_normaliser_hash_names_its_content():
     assert one.hash != one._replace(mean=one.mean + np.float32(1e-3)).hash
 
 
+@pytest.mark.slow
 def test_heads_differ_from_the_start():
     params = init_ensemble(KEY, 5, 4, (16, 16))
     values = np.asarray(ensemble(params, states()[:, :4]))

@@ -110,6 +110,7 @@ def noisy_demos(count: int, noise: float = 0.3, seed: int = 0):
     return demos
 
 
+@pytest.mark.slow
 def test_training_stops_at_its_validation_minimum_and_keeps_that():
     demos = noisy_demos(8)
     normaliser = fit(np.concatenate([s for s, _ in demos]), 1e-3)
@@ -130,6 +131,7 @@ def test_training_stops_at_its_validation_minimum_and_keeps_that():
     assert more["minimum_step"] == summary["steps"]
 
 
+@pytest.mark.slow
 def test_base_acts_on_what_it_was_trained_on():
     demos = [(10.0 * state + 40.0, action) for state, action in noisy_demos(6, noise=0.05)]
     normaliser = fit(np.concatenate([state for state, _ in demos]), 1e-3)
@@ -141,6 +143,7 @@ def test_base_acts_on_what_it_was_trained_on():
     assert np.square(errors).mean() < 0.02  # the noise alone is 0.0025, holding still is 0.08
 
 
+@pytest.mark.slow
 def test_base_sees_nothing_of_an_ignored_part():
     demos = noisy_demos(4)
     normaliser = identity(3)

@@ -51,6 +51,7 @@ def report(state: LearnerState, replay: Replay) -> dict[str, float]:
     return diagnostics.report(COMPOSER, state, sample, FIXED)
 
 
+@pytest.mark.slow
 def test_dead_unit_is_counted_and_a_live_network_has_none():
     x = jax.random.normal(KEY, (64, 4))
     params = init_mlp(KEY, 4, (10, 10), 1)
@@ -78,6 +79,7 @@ def test_norm_is_that_of_all_weights_together():
     assert weight_norm({"a": jnp.full((2, 2), 3.0), "b": jnp.full(7, 2.0)}) == pytest.approx(8.0)
 
 
+@pytest.mark.slow
 def test_bias_of_a_critic_is_its_value_minus_the_discounted_return():
     returns = np.mean(0.9 ** np.arange(5, -1, -1))  # of the six steps of each recent episode
     values = report(state_worth(2.0), replay_of())
@@ -133,6 +135,7 @@ def trained() -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_report_changes_nothing_and_is_compiled_once(trained):
     before = trained.state_dict()["arrays"]
     first = trained.diagnose()

@@ -81,6 +81,7 @@ def equal(one, other) -> bool:
     return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_every_weight_belongs_to_one_head():
     params = init_ensemble(KEY, 4, 5, (8, 8))
     inputs = jax.random.normal(KEY, (6, 5))
@@ -92,6 +93,7 @@ def test_every_weight_belongs_to_one_head():
         assert changed.tolist() == [False, True, False, False], name
 
 
+@pytest.mark.slow
 def test_value_is_bounded_however_far_the_action_is():
     params = init_ensemble(KEY, 4, 5, (8, 8))
     far = 1e6 * jax.random.normal(KEY, (50, 5))
@@ -99,6 +101,7 @@ def test_value_is_bounded_however_far_the_action_is():
     assert (np.abs(ensemble(params, far)).max(1) <= bound).all()
 
 
+@pytest.mark.slow
 def test_actor_climbs_the_mean_of_all_heads():
     composer = composer_of()
     critic = constant_heads(composer, [5.0, 1.0, 2.0, 4.0])
@@ -107,6 +110,7 @@ def test_actor_climbs_the_mean_of_all_heads():
     assert float(loss) == pytest.approx(-3.0)
 
 
+@pytest.mark.slow
 def test_slow_weights_follow_at_their_rate_after_each_step():
     composer = composer_of()
     before = state_of(composer)
@@ -118,6 +122,7 @@ def test_slow_weights_follow_at_their_rate_after_each_step():
     assert not equal(after.critic, after.target_critic)
 
 
+@pytest.mark.slow
 def test_the_actors_step_leaves_the_critics_alone():
     composer = composer_of("residual_hil")
     before = state_of(composer)
@@ -137,6 +142,7 @@ def test_every_step_draws_heads_of_its_own():
     assert seen == {0.0, 1.0, 2.0}  # the minimum of two of the four
 
 
+@pytest.mark.slow
 def test_error_of_each_half_of_the_batch_is_told_apart():
     composer = composer_of()
     state = state_of(composer)._replace(critic=constant_heads(composer, [0.0] * 4))
@@ -149,6 +155,7 @@ def test_error_of_each_half_of_the_batch_is_told_apart():
     assert float(metrics["td_online"]) == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_anchor_pulls_to_the_edge_of_the_reach_and_no_further():
     composer = composer_of(residual_scale=(0.2,))
     base = jnp.zeros((3, 2))
@@ -169,6 +176,7 @@ def test_anchor_pulls_to_the_edge_of_the_reach_and_no_further():
     assert not np.asarray(slope)[2].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_has_an_update_that_runs(name):
     composer = composer_of(name)

@@ -36,6 +36,7 @@ def value(action) -> np.ndarray:
     return np.asarray(COMPOSER.value(STATE.critic, STATES, jnp.asarray(action)))
 
 
+@pytest.mark.slow
 def test_the_best_candidate_is_taken():
     candidate_noise = np.asarray(COMPOSER.candidate_noise(KEY, NOISE.shape))
     candidates = [np.asarray(ACTIONS), *np.clip(ACTIONS + candidate_noise, -1, 1)]
@@ -50,6 +51,7 @@ def test_a_margin_asks_for_heads_that_agree():
     assert np.array_equal(act(timid, gain=0.5).action, ACTIONS)
 
 
+@pytest.mark.slow
 def test_more_samples_are_never_worse_to_the_critics_and_none_is_the_base():
     def best(samples: int) -> np.ndarray:
         composer = make_action_composer(preset("idql", hidden=(16, 16), samples=samples), SPEC)
@@ -78,6 +80,7 @@ def test_samples_without_a_judge_are_refused():
         preset("idql", select="edit")
 
 
+@pytest.mark.slow
 def test_a_run_of_idql_trains_critics_only_and_acts_by_them():
     config = preset("idql", hidden=(16, 16), samples=7, total_steps=100, batch=8)
     base = BaseConfig(chunk=4, execute=4, hidden=(16, 16), max_steps=60)

@@ -38,6 +38,7 @@ def packed_of(composer: ActionComposer, batches: int) -> Any:
     return replay.sample(composer.config.batch, np.random.default_rng(0), batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stack", [(), (3,)])
 def test_product_and_its_gradients_are_sums_in_float32_of_rounded_factors(stack):
     keys = jax.random.split(KEY, 3)
@@ -61,6 +62,7 @@ def test_product_and_its_gradients_are_sums_in_float32_of_rounded_factors(stack)
         np.testing.assert_allclose(array, exact, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_targets_and_losses_agree_within_the_rounding():
     values: dict[str, list[np.ndarray]] = {}
     for precision in ("float32", "bfloat16"):
@@ -82,6 +84,7 @@ def test_targets_and_losses_agree_within_the_rounding():
         assert error.max() > 0  # or nothing was rounded
 
 
+@pytest.mark.slow
 def test_weights_and_optimiser_stay_float32_and_the_metrics_near():
     metrics = {}
     for precision in ("float32", "bfloat16"):

@@ -88,6 +88,7 @@ def copy(state: LearnerState) -> LearnerState:
     return jax.tree.map(jnp.copy, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resfit", "rlpd", "expo", "ibrl"])
 def test_target_is_the_closed_form_for_terminated_truncated_and_n_step(name):
     composer = composer_of(name, num_qs=3, num_min_qs=3)
@@ -130,6 +131,7 @@ def test_target_is_the_minimum_over_two_different_heads():
     assert share[4] == 0.0
 
 
+@pytest.mark.slow
 def test_entropy_in_the_backup_is_discounted_and_masked():
     composer = composer_of("rlpd", backup_entropy=True)
     critic = constant_heads(composer, [0.0] * 5)
@@ -152,6 +154,7 @@ def test_value_range_clips_targets_and_counts_them():
     assert float(clipped) == pytest.approx(float((batch.discount > 0).mean()))
 
 
+@pytest.mark.slow
 def test_loss_averages_each_heads_own_error():
     composer = composer_of(num_qs=2, num_min_qs=1)
     critic = constant_heads(composer, [-1.0, 1.0])
@@ -162,6 +165,7 @@ def test_loss_averages_each_heads_own_error():
 RANGE = {"v_range": (-1.0, 1.0), "value_loss": "cross_entropy"}
 
 
+@pytest.mark.slow
 def test_cross_entropy_pulls_each_score_by_the_error_of_its_share():
     composer = composer_of(num_qs=2, num_min_qs=1, **RANGE)
     critic = constant_heads(composer, [-2.0, 0.5])
@@ -176,6 +180,7 @@ def test_cross_entropy_pulls_each_score_by_the_error_of_its_share():
     np.testing.assert_allclose(slope, (given - share).mean(1, keepdims=True) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_values_of_cross_entropy_never_leave_their_range_and_begin_near_its_lower_end():
     composer = composer_of(**RANGE)
     batch = batch_of(composer)
@@ -187,6 +192,7 @@ def test_values_of_cross_entropy_never_leave_their_range_and_begin_near_its_lowe
     assert float(values.std()) > 0.1
 
 
+@pytest.mark.slow
 def test_without_a_range_there_is_nothing_to_take_cross_entropy_of():
     plain, asked = composer_of(), composer_of(value_loss="cross_entropy")
     packed = packed_of(plain, 2)
@@ -194,6 +200,7 @@ def test_without_a_range_there_is_nothing_to_take_cross_entropy_of():
     assert leaves_equal(*done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resfit", "rlpd"])
 def test_critic_only_updates_leave_actor_and_temperature_untouched(name):
     composer = composer_of(name)
@@ -208,6 +215,7 @@ def test_critic_only_updates_leave_actor_and_temperature_untouched(name):
     assert int(after.step) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resfit", "rlpd"])
 def test_full_update_moves_everything_that_trains(name):
     composer = composer_of(name)
@@ -221,6 +229,7 @@ def test_full_update_moves_everything_that_trains(name):
     assert len(metrics) == len(METRICS)
 
 
+@pytest.mark.slow
 def test_scan_of_four_equals_four_single_updates_to_the_bit():
     composer = composer_of()
     update = update_of(composer, False)
@@ -281,6 +290,7 @@ def test_slow_weights_follow_by_their_rate_and_nothing_else_is_kept_twice():
     assert numbers(after) == networks + 3 + 4
 
 
+@pytest.mark.slow
 def test_critic_learns_the_value_of_a_chain():
     composer = composer_of(critic_lr=3e-3, tau=0.05, num_qs=2, num_min_qs=2, residual_on="zeros")
     update = update_of(composer, False)
@@ -297,6 +307,7 @@ def test_critic_learns_the_value_of_a_chain():
     np.testing.assert_allclose(values.mean(0)[3:], 0.9 ** np.arange(2, -1, -1), atol=0.05)
 
 
+@pytest.mark.slow
 def test_actor_climbs_the_critics():
     composer = composer_of(actor_lr=1e-2)
     update = update_of(composer, True)
@@ -316,6 +327,7 @@ def test_actor_climbs_the_critics():
     assert mean_value(state, critic) > before
 
 
+@pytest.mark.slow
 def test_temperature_never_falls_below_its_floor():
     composer = composer_of(
         "rlpd", temperature_floor=0.01, temperature_lr=0.5, entropy_per_dim=-50.0
@@ -343,6 +355,7 @@ def test_noise_drawn_in_a_row_is_that_of_its_shape():
     )
 
 
+@pytest.mark.slow
 def test_anchor_ignores_what_no_edit_can_reach():
     far = composer_of(bc_weight=1.0, residual_scale=(0.01,))
     none = composer_of(bc_weight=0.0, residual_scale=(0.01,))
@@ -352,6 +365,7 @@ def test_anchor_ignores_what_no_edit_can_reach():
     assert leaves_equal(one.actor, two.actor)
 
 
+@pytest.mark.slow
 def test_critic_step_alone_is_a_pure_function():
     composer = composer_of()
     state = fresh(composer)
@@ -371,6 +385,7 @@ def test_steps_shrink_to_a_tenth_over_the_last_share_of_the_run():
     assert lr_schedule(composer_of(total_steps=100).config, jnp.int32(200)) == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["critic", "actor"])
 def test_a_late_update_moves_each_network_a_tenth_as_far(part):
     composer = composer_of("residual_hil", total_steps=100, lr_decay_fraction=0.5)

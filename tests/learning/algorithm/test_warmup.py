@@ -43,6 +43,7 @@ def residual() -> Trainer:
     return started("residual_hil")
 
 
+@pytest.mark.slow
 def test_critics_warm_up_before_the_actor_moves_or_selects(residual):
     before = actor_of(residual)
     assert residual.phase == "warmup"

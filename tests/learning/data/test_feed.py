@@ -58,6 +58,7 @@ def arrays_of(trainer: Trainer) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in trainer.state_dict()["arrays"].items()}
 
 
+@pytest.mark.slow
 def test_rows_on_the_device_give_the_same_learner_to_the_bit():
     assert arrays_of(trained(replay="host")) == arrays_of(trained(replay="device"))
 
@@ -95,6 +96,7 @@ def test_minibatches_depend_on_the_seed_and_the_updates_number_alone(replay):
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_call_returns_before_it_has_run_and_at_most_two_are_on_the_way():
     config = preset("rlpd", **{**SMALL, "hidden": (256, 256), "batch": 512, "num_qs": 10})
     trainer = Trainer(config, BaseConfig(kind="none"), SPEC, seed=1)

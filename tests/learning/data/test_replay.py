@@ -145,6 +145,7 @@ def test_minibatches_of_one_call_are_draws_of_their_own():
     assert len({minibatch.tobytes() for minibatch in now}) == 4
 
 
+@pytest.mark.slow
 def test_bases_context_is_what_was_stored_also_where_the_return_goes_on():
     rows = [
         replace(
@@ -273,6 +274,7 @@ def test_a_slot_that_is_written_over_starts_no_window_before_its_successor_is_kn
     assert slot in replay.online
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rows=streams(), n_step=st.integers(1, 6))
 def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):

@@ -61,6 +61,7 @@ def alone() -> dict[str, np.ndarray]:
     return sharded.run(devices=1)
 
 
+@pytest.mark.slow
 def test_four_devices_of_one_process_give_the_same_learner_as_one(alone, tmp_path):
     out = tmp_path / "out.npz"
     finish(start(str(out), "--devices", "4", devices=4))
@@ -72,6 +73,7 @@ def test_four_devices_of_one_process_give_the_same_learner_as_one(alone, tmp_pat
         assert arrays[f"{last}/sent_copies"] == 4 * alone[f"{last}/sent_copies"]
 
 
+@pytest.mark.slow
 def test_two_processes_with_a_device_each_give_the_same_learner_as_one(alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -49,6 +49,7 @@ def test_threshold_keeps_its_rates_and_not_by_never_alarming():
     assert threshold.off == pytest.approx(0.5 * threshold.on)
 
 
+@pytest.mark.slow
 def test_share_of_false_alarms_holds_for_new_episodes():
     config = RiskConfig(false_alarms=1.0, false_alarm_episodes=0.2)
     shares = []

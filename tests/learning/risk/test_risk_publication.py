@@ -164,7 +164,14 @@ def test_relay_reports_what_was_refused_and_keeps_what_a_lost_host_missed():
     assert host.slot.newest == 3
 
 
-@pytest.mark.parametrize("realtime", [False, True], ids=["lockstep", "realtime"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "realtime",
+    [
+        pytest.param(False, id="lockstep"),
+        pytest.param(True, id="realtime", marks=pytest.mark.wallclock),
+    ],
+)
 def test_critic_goes_from_the_broadcast_to_the_host_process(tmp_path, realtime):
     run = new_run(tmp_path / "run", "[host]\npriority = 0\n")
     write_critic(critic_path(run.folder), packed(1), {})
@@ -214,6 +221,7 @@ def test_host_starts_without_a_critic_it_can_not_trust(tmp_path):
     assert "the limits hold alone" in log
 
 
+@pytest.mark.slow
 def test_learner_publishes_each_critic_that_appears_in_the_run(tmp_path):
     run = create_run(tmp_path / "run", "toy", SPEC.hash, "")
     plan = {"demos": 1, "publish_steps": 1, "seed": 0}

@@ -68,6 +68,7 @@ def test_no_window_reaches_into_the_next_episode():
     assert np.array_equal(windows.features[windows.now], windows.features[windows.after])
 
 
+@pytest.mark.slow
 def test_bootstrap_on_a_chain_of_three_states_meets_its_closed_form():
     """States A → B → C, and C violates: the critic must come to gamma^2, gamma, 1."""
     discount, states = 0.7, jnp.eye(3)
@@ -85,6 +86,7 @@ def test_bootstrap_on_a_chain_of_three_states_meets_its_closed_form():
     assert said == pytest.approx([discount**2, discount, 1.0], abs=0.02)
 
 
+@pytest.mark.slow
 def test_target_is_pessimistic_and_ends_at_a_violation():
     assert float(bootstrap(jnp.array(1.0), jnp.array(0.3), 0.9)) == 1.0
     assert float(bootstrap(jnp.array(0.0), jnp.array(0.3), 0.9)) == pytest.approx(0.27)
@@ -101,6 +103,7 @@ def trained(tmp_path_factory):
     return out, results
 
 
+@pytest.mark.slow
 def test_training_learns_what_can_be_seen_and_keeps_its_promise_on_new_episodes(trained):
     out, results = trained
     critic, _, config = pipeline.load(out)
@@ -121,6 +124,7 @@ def test_files_of_a_training_are_whole_and_agree(trained):
     assert from_dict(RiskConfig, about["config"]) == FAST
 
 
+@pytest.mark.slow
 def test_calibrating_again_uses_only_new_episodes_and_makes_a_newer_critic(trained, tmp_path):
     out, results = trained
     critic, about, config = pipeline.load(out)

@@ -22,7 +22,7 @@ def rates(seed: int) -> tuple[float, float]:
     return success_rate(policy, "base", 100), success_rate(policy, "eval", 100)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_residual_corrects_a_biased_base_within_two_thousand_steps():
     # Seeds 0 to 15 gave .81 to 1.0, mean .95, deviation .06: five have a mean below .90 three times
     # in a hundred, and one change of the last bit deals them anew. Where a base is good (.88 on

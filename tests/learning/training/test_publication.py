@@ -72,6 +72,7 @@ def verdicts(biases: list[float], **more: Any) -> list[bool]:
     return passed
 
 
+@pytest.mark.slow
 def test_change_is_the_mean_share_of_the_reach_in_closed_form():
     one, two = weights(0.0), weights(0.7)
     assert float(action_change(COMPOSER, probe(), one, two)) == pytest.approx(np.tanh(0.7))
@@ -185,6 +186,7 @@ def trained(episodes: int = 4) -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 def test_resumed_learner_still_refuses_and_its_folder_gives_the_last_good_policy(tmp_path):
     trainer = trained()
     good = trainer.packet()
@@ -237,6 +239,7 @@ def until(link: RemoteLearnerClient, policy: Policy, condition, timeout_s: float
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("poison", "reason"), [(9.0, "actions moved by"), (float("nan"), "weights are not finite")]
 )

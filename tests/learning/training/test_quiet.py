@@ -40,6 +40,7 @@ def episodes_of(run: Run) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == "episode" and row["phase"] != "record"]
 
 
+@pytest.mark.slow
 def test_quiet_episodes_have_no_noise_and_the_others_have(tmp_path: Path):
     words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1"]
     run, trainer = trained(words, 150, tmp_path / "run")
@@ -71,6 +72,7 @@ def test_rows_of_the_actor_say_whether_its_episode_is_quiet(
     assert checked >= 4
 
 
+@pytest.mark.slow
 def test_an_evaluation_after_a_quiet_episode_is_no_exam(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -88,6 +90,7 @@ def test_an_evaluation_after_a_quiet_episode_is_no_exam(
     assert [row["quiet"] for row in rows if row["phase"] == "collect"][-1]
 
 
+@pytest.mark.slow
 def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_path: Path):
     words = [*OPTIONS[:2], *SMALL, "--learner.collect", "0.1", "--learner.warmup", "0.0"]
     words += ["--base.max-steps", "40", "--run.demos", "4"]
@@ -105,6 +108,7 @@ def test_by_turns_a_quiet_episode_is_edited_and_goes_as_an_evaluation_would(tmp_
     assert [by_base[n] for n in later] == [n // 3 % 2 == 0 for n in later]
 
 
+@pytest.mark.slow
 def test_the_scripted_operator_leaves_quiet_episodes_alone(tmp_path: Path):
     words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1", "--operator.enabled"]
     words += ["--operator.stall-steps", "2", "--operator.reaction-steps", "0"]

@@ -61,6 +61,7 @@ def policies(name: PresetName) -> tuple[Policy, Policy]:
     return both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode"),  # without noise only the choice among samples is random
     [("rlpd", "explore"), ("residual_hil", "explore"), ("idql", "explore"), ("idql", "noise_free")],

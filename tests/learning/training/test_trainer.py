@@ -83,6 +83,7 @@ def trained() -> Trainer:
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resfit", "rlpd", "expo"])
 def test_resumed_run_equals_the_uninterrupted_one_to_the_bit(name, tmp_path):
     config = preset(name, **SMALL, replay="device" if name == "expo" else "host")
@@ -103,6 +104,7 @@ def test_resumed_run_equals_the_uninterrupted_one_to_the_bit(name, tmp_path):
     assert np.array_equal(whole.replay.rows, resumed.replay.rows)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run():
     runs = []
     for seed in (1, 2):
@@ -144,6 +146,7 @@ def test_evaluation_rows_teach_nothing():
     assert (len(trainer.replay), trainer.env_steps, trainer.rows) == (rows, 0, 4 * 10 + 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resfit", "residual_hil", "expo"])
 def test_running_policy_starts_as_the_base_to_the_bit(name):
     trainer = trainer_with(demos(), preset(name, **SMALL))
@@ -216,6 +219,7 @@ def test_a_weight_too_large_for_half_precision_is_never_sent(trained):
         broadcast.publish("policy", {}, half)
 
 
+@pytest.mark.slow
 def test_critics_are_published_only_where_selection_needs_them():
     trainer = trainer_with(demos(), preset("ibrl", **SMALL))
     trainer.fit_base()
@@ -255,6 +259,7 @@ def test_policy_refuses_weights_of_another_size(trained):
         other.act(np.zeros(3, np.float32))
 
 
+@pytest.mark.slow
 def test_rlpd_learns_without_base_and_without_demonstrations():
     trainer = trainer_with([], preset("rlpd", **SMALL))
     assert trainer.fit_base() == {}

@@ -67,6 +67,8 @@ def held_by(source: str, port: int) -> int:
     )
 
 
+@pytest.mark.long
+@pytest.mark.wallclock
 def test_under_a_flood_an_allowed_actor_is_served_and_the_flood_keeps_to_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_stranger_gets_nothing_and_leaves_nothing(
     context.destroy(linger=0)
 
 
+@pytest.mark.slow
 def test_without_an_answerer_nobody_is_let_in(hosts: Hosts, tmp_path: Path) -> None:
     """libzmq's own default is the opposite: whoever knows the public key comes in."""
     (where, *_) = free_ports()
@@ -141,6 +142,7 @@ def test_without_an_answerer_nobody_is_let_in(hosts: Hosts, tmp_path: Path) -> N
             client.call("status", timeout_s=1.5)
 
 
+@pytest.mark.slow
 def test_a_revoked_host_is_cut_off_with_its_connections_open(hosts: Hosts, tmp_path: Path) -> None:
     where = free_ports()
     other = new_host(tmp_path / "other")
@@ -182,6 +184,7 @@ def test_a_revoked_host_is_cut_off_with_its_connections_open(hosts: Hosts, tmp_p
         assert until(lambda: actor.weights.latest("policy"))[0]["version"] == 2
 
 
+@pytest.mark.slow
 def test_a_host_is_let_in_without_a_restart(hosts: Hosts, tmp_path: Path) -> None:
     where = free_ports()
     keys(hosts.learner, "revoke", hosts.robot_key)
@@ -226,6 +229,7 @@ def test_a_host_changes_its_key_while_all_run_and_nothing_is_lost(
         assert [row.t for _, row in learner.store.rows()] == list(range(40))
 
 
+@pytest.mark.slow
 def test_a_learner_that_lost_its_key_is_trusted_again_once_the_new_one_is_listed(
     hosts: Hosts, tmp_path: Path
 ) -> None:
@@ -250,6 +254,7 @@ def test_a_learner_that_lost_its_key_is_trusted_again_once_the_new_one_is_listed
         assert [row.t for _, row in learner.store.rows()] == list(range(11))
 
 
+@pytest.mark.slow
 def test_a_list_that_others_may_change_lets_nobody_in(hosts: Hosts, tmp_path: Path) -> None:
     where = free_ports()
     with opened(

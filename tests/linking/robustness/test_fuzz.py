@@ -22,9 +22,9 @@ INPUTS = 10_000
 DEFECTS = tomllib.loads(
     (ROOT / "tests" / "stress" / "mutants" / "fuzz_defects.toml").read_text("utf-8")
 )["defect"]
-QUICK = 3  # of the defects, in three decoders; the others with the slow tests
 
 
+@pytest.mark.slow
 def test_nothing_is_found(tmp_path: Path) -> None:
     told = Fuzz(tmp_path, seed=0, inputs=INPUTS).run()
     assert {name: tally["found"] for name, tally in told.items() if tally["found"]} == {}
@@ -54,14 +54,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
             assert tally[key] == whole[name][key], name
 
 
-@pytest.mark.parametrize(
-    "defect",
-    [pytest.param(d, id=d["what"], marks=[pytest.mark.slow] if n >= QUICK else [])
-     for n, d in enumerate(DEFECTS)],
-)  # fmt: skip
-def test_a_planted_defect_is_found(defect: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("defect", DEFECTS, ids=[defect["what"] for defect in DEFECTS])
+def test_a_defect_to_plant_quotes_a_place_that_is_there(defect: dict[str, str]) -> None:
     source = (ROOT / defect["file"]).read_text(encoding="utf-8")
     assert source.count(defect["old"]) == 1, "bring fuzz_defects.toml up to date"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("defect", DEFECTS, ids=[defect["what"] for defect in DEFECTS])
+def test_a_planted_defect_is_found(defect: dict[str, str], tmp_path: Path) -> None:
+    source = (ROOT / defect["file"]).read_text(encoding="utf-8")
     left_out = shutil.ignore_patterns("__pycache__")
     for folder in ("handrail", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=left_out)

@@ -111,8 +111,9 @@ def check_spool(operations: list[Operation], count: int, folder: Path) -> None:
         assert set(range(acked + 1, last + 1)) <= rows, number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "cuts", [QUICK, pytest.param(CUTS, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
+    "cuts", [QUICK, pytest.param(CUTS, marks=[pytest.mark.long, pytest.mark.timeout(3000)])]
 )
 @pytest.mark.parametrize("what", ["store", "spool"])
 def test_no_promise_is_broken_by_a_power_cut(

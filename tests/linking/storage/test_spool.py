@@ -260,6 +260,7 @@ spool.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["give up", "room again"])
 def test_a_full_disk_is_said_clearly_and_spoils_nothing(tmp_path: Path, then: str) -> None:
     path = tmp_path / "spool.db"

@@ -84,6 +84,7 @@ def test_what_was_published_is_not_the_callers_memory(endpoint: str) -> None:
         assert (until(lambda: subscriber.latest("policy"))[1]["w"] == 1).all()
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_or_damaged_are_refused(
     endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:

@@ -28,6 +28,7 @@ metas = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(metas, arrays, st.binary(max_size=9))
 def test_bundle_comes_back_bit_for_bit(
     meta: dict[str, object], tree: dict[str, np.ndarray], prefix: bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from actor.cli.run_folders import create_configured_run
 from actor.loop.run_inline import inline_session
@@ -26,6 +27,7 @@ def stored(folder: Path, *options: str) -> tuple[list[dict[str, np.ndarray]], in
     return frames, size, row_bytes(spec)
 
 
+@pytest.mark.slow
 def test_shortened_frames_of_the_cameras_are_the_frames(tmp_path: Path) -> None:
     short, short_size, row = stored(tmp_path / "short")
     plain, plain_size, _ = stored(tmp_path / "plain", "--link.no-short")

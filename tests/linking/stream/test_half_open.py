@@ -92,6 +92,7 @@ def wire() -> Iterator[tuple[Wire, str]]:
     made.close()
 
 
+@pytest.mark.slow
 def test_rows_go_on_over_a_new_connection(wire: tuple[Wire, str], tmp_path: Path) -> None:
     way, behind = wire
     with (
@@ -108,6 +109,7 @@ def test_rows_go_on_over_a_new_connection(wire: tuple[Wire, str], tmp_path: Path
         assert way.connections == 2
 
 
+@pytest.mark.slow
 def test_newest_weights_come_over_a_new_connection(
     wire: tuple[Wire, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_newest_weights_come_over_a_new_connection(
         assert until(lambda: subscriber.latest("policy"), 15.0)[0] == {"version": 2}
 
 
+@pytest.mark.slow
 def test_questions_are_answered_over_a_new_connection(wire: tuple[Wire, str]) -> None:
     way, behind = wire
     with (

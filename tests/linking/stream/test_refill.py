@@ -110,6 +110,7 @@ def test_a_learner_replaced_by_one_with_an_older_store_is_refilled(tmp_path: Pat
     assert verify(old, SPEC).faults == []
 
 
+@pytest.mark.slow
 def test_a_restored_backup_is_refilled_and_the_superseded_store_is_kept_out(tmp_path: Path) -> None:
     endpoint, path, saved = new_endpoint(), tmp_path / "store.db", tmp_path / "saved.db"
     with Actor(tmp_path, endpoint) as actor:

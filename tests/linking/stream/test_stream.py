@@ -102,6 +102,7 @@ def test_the_window_bounds_what_is_on_the_way(tmp_path: Path, endpoint: str) -> 
         assert [row.t for _, row in store.rows()] == list(range(1000))
 
 
+@pytest.mark.slow
 def test_a_learner_that_is_silent_for_long_gets_no_flood(tmp_path: Path, endpoint: str) -> None:
     """It may be compiling: rows are not sent again before it has answered."""
     with (

@@ -175,6 +175,7 @@ def test_noise_at_an_open_port_harms_nobody(
         assert len(store) == 50
 
 
+@pytest.mark.slow
 def test_no_bit_of_a_header_that_was_changed_on_the_way_moves_a_row(
     tmp_path: Path, endpoint: str, raw: Callable[[int], zmq.Socket]
 ) -> None:

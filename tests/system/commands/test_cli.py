@@ -66,12 +66,14 @@ def test_every_command_has_help(name):
     assert not done.stderr
 
 
+@pytest.mark.slow
 def test_task_that_does_not_exist_is_one_clear_line(tmp_path):
     done = handrail("train", "pegg", cwd=tmp_path)
     assert_one_clear_line(done, "handrail train: error:", "'pegg'", "reach")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_config_with_a_wrong_key_is_one_clear_line_and_changes_nothing(tmp_path):
     (tmp_path / "mine.toml").write_text("[task]\nname = 'reach'\nhorizn = 3\n", encoding="utf-8")
     done = handrail("train", "./mine.toml", cwd=tmp_path)
@@ -79,17 +81,20 @@ def test_config_with_a_wrong_key_is_one_clear_line_and_changes_nothing(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["bc", "eval", "report"])
 def test_folder_that_is_no_run_is_one_clear_line(tmp_path, command):
     assert_one_clear_line(handrail(command, tmp_path), "not a run folder", "run.json")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_run_folder_of_a_newer_format_is_refused(tmp_path):
     (tmp_path / "run.json").write_text('{"format": 99}', encoding="utf-8")
     assert_one_clear_line(handrail("train", "--resume", tmp_path), "format 99", "upgrade")
 
 
+@pytest.mark.slow
 def test_out_folder_in_use_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious", encoding="utf-8")
     assert_one_clear_line(handrail("train", "reach", "--out", tmp_path), "not empty")

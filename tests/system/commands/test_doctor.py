@@ -25,6 +25,7 @@ def doctor(*arguments, before="", **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_roles_of_a_simulated_run_work_here():
     done = doctor("--json")
     report = json.loads(done.stdout)

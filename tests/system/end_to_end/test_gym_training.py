@@ -56,6 +56,7 @@ def test_pendulum_trains_as_two_processes_and_leaves_a_whole_run(tmp_path: Path)
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -71,7 +72,7 @@ def test_what_cannot_be_trained_gets_one_clear_line(arguments, words, tmp_path: 
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pendulum_is_swung_up_after_three_thousand_steps_from_scratch(tmp_path: Path):
     """Random torques come to about -1200. Shortened from `benchmarks/classics.py`: fewer heads
     and rows.

@@ -55,7 +55,7 @@ def nothing_left_of(run: Path) -> bool:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_reach_is_learned_from_scratch_through_the_whole_stack(tmp_path: Path):
     run = tmp_path / "run"
@@ -176,6 +176,7 @@ def test_supervisor_killed_leaves_no_process_behind(tmp_path: Path):
     wait_until(lambda: nothing_left_of(run), 20, "the orphans to end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
