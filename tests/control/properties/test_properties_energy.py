@@ -20,7 +20,8 @@ from controllers.packed import STATE
 from controllers.robot import Mode, Request
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER
-from robot_env.arms.sim.mujoco_robot import TRACE, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
+from robot_env.arms.sim.plant import TRACE
 
 WALL = '<geom class="task" type="box" size=".02 .3 .3" pos=".62 0 .3" solref="-100000 -200"/>'
 WIDE = ControlConfig(box_low=(0.2, -0.6, 0.0), box_high=(0.9, 0.6, 0.9), force_limit=1e9)
