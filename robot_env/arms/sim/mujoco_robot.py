@@ -10,7 +10,8 @@ from statistics import NormalDist
 import mujoco
 import numpy as np
 
-from controllers.chain import ControlConfig, begin_period, initial_state
+from controllers.chain import begin_period, initial_state
+from controllers.config import ControlConfig
 from controllers.kinematics import READY
 from controllers.packed import (
     CMD,
@@ -21,9 +22,9 @@ from controllers.packed import (
     empty_command_buffer,
     pack_params,
 )
-from controllers.risk import empty_critic
 from controllers.robot import Fault, Request, Snapshot
 from handrail.errors import ConfigError, ProtocolMismatch
+from handrail.risk_critic.format import empty_critic
 from robot_env.arms.base import Clock, make_snapshot, put_request, reach_pose
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER, METER_SIZE, reset_meter
