@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from handrail.errors import StorageError
-from handrail.reserve import Reserve
+from handrail.storage.disk import free_space
 from handrail.storage.retention import RetentionWindow, RowRange
 from handrail.storage.spool_file import SpoolFile, row_id, seq_of
 
 log = logging.getLogger(__name__)
 
 RETAIN_BYTES = 1 << 30  # [B], acknowledged rows that are kept, newest first
-RESERVE_BYTES = 16 << 20  # [B], beside a spool that retains more; given back when the disk is full
 RETAIN_SESSIONS = 256  # [-], dead sessions whose acknowledged rows are kept, newest first
+_HEADROOM = 16 << 20  # [B], of the disk; with less, what is retained goes before the file grows
 _COMMIT_ROWS = 8192  # [-], rows in one commit at most
 _ACK_WRITE_S = 0.2  # [s], acknowledgements are written at most this often when nothing is appended
 _RETRY_S = 0.5  # [s], pause after a failed commit
@@ -101,10 +101,6 @@ class Spool:
         except BaseException:
             self._file.close()
             raise
-        self._reserve: Reserve | None = None
-        if retain_bytes > RESERVE_BYTES:
-            reserve = self.path.with_name(self.path.name + ".reserve")
-            self._reserve = Reserve(reserve, RESERVE_BYTES)
         self._thread = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._thread.start()
 
@@ -331,9 +327,12 @@ class Spool:
                 acked, self._acked = self._acked, {}
                 if self._closing and not rows and not acked:
                     return
+            size = sum(len(blob) for _, blob in rows)
             evicted: list[RowRange] = []
             try:
                 self._count_retained(acked)
+                if self._lacks_room(size):
+                    self._make_room()
                 evicted = self._evict(self._retained.limit)
                 self._file.commit(rows, acked, evicted, self._last_store)
             except StorageError as error:
@@ -349,7 +348,6 @@ class Spool:
                         self._changed.wait(_RETRY_S)
                 continue
             wrote = time.monotonic()
-            size = sum(len(blob) for _, blob in rows)
             with self._changed:
                 self._error = None
                 for _ in rows:
@@ -384,12 +382,21 @@ class Spool:
                 self._first_retained[row_range.number] = row_range.last + 1
         return evicted
 
+    def _lacks_room(self, size: int) -> bool:
+        """Return whether rows of `size` bytes leave less of the disk than deleting takes at first.
+
+        They are written to the log, and from there to the file where that has no free pages.
+        """
+        growth = size - self._file.free_bytes()
+        try:
+            return growth > 0 and free_space(self.path)[0] < _HEADROOM + 2 * growth
+        except OSError:
+            return False  # the commit will say what is wrong with the disk
+
     def _make_room(self) -> bool:
-        """Give up all acknowledged rows, as the disk took no more; return whether it helped."""
+        """Give up all acknowledged rows, as the disk is full; return whether it helped."""
         if not self._retained.bytes:
             return False
-        if self._reserve is not None:
-            self._reserve.give_back()
         self._file.checkpoint_wal()
         # Free pages stay in the file, for rows to come: with half as much retained they suffice.
         self._retained.limit = self._retained.bytes // 2

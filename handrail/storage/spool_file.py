@@ -172,6 +172,12 @@ class SpoolFile:
                 values = (("store", store[0]), ("store_epoch", str(store[1])))
                 db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", values)
 
+    def free_bytes(self) -> int:
+        """Return the size of the file's free pages, which rows are put into before it grows [B]."""
+        with translate_errors(self.path, "reading spool"):
+            pragma = self._db.writer.pragma
+            return pragma("freelist_count") * pragma("page_size")
+
     def checkpoint_wal(self) -> None:
         """Empty the write-ahead log into the file, as far as the disk lets us."""
         with contextlib.suppress(apsw.Error):
