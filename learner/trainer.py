@@ -22,7 +22,8 @@ from learner.algo import schedule, utd_governor
 from learner.algo.action import make_action_composer
 from learner.algo.lagrangian import CostMultiplier
 from learner.algo.update import METRICS, UpdateContext, init_state, make_update
-from learner.bases.bc import BCWeights, Report, fit_bc, predict
+from learner.bases.bc import BCWeights, predict
+from learner.bases.bc_fit import Report, fit_bc
 from learner.bases.queue import relabel_episode
 from learner.config import BaseConfig, LearnerConfig
 from learner.data.holdout import is_held_out
@@ -32,7 +33,8 @@ from learner.data.sharding import DeviceMesh
 from learner.nets.normaliser import fit, identity
 from learner.nets.pytree_io import flatten, unflatten
 from learner.policy.publish import Publication
-from learner.policy.residual_schedule import ResidualSchedule, residual_gain
+from learner.policy.ramp import residual_gain
+from learner.policy.residual_schedule import ResidualSchedule
 from learner.policy.weights import PolicyWeights, template
 
 FORMAT = 1  # of state_dict

@@ -16,15 +16,13 @@ from learner.algo.action import ActionComposer
 from learner.algo.actor import actor_loss, temperature_loss
 from learner.algo.batch import Batch, Resident, Rows, gather, unpack
 from learner.algo.critic import TargetSamples, critic_loss, sample_target, td_target
+from learner.algo.networks import init_networks
 from learner.algo.utd_governor import allowed
 from learner.config import LearnerConfig
-from learner.nets.mlp import Params, init_ensemble, init_mlp
+from learner.nets.mlp import Params
 from learner.nets.normaliser import Normaliser, normalise
 
 FINAL_LR_FRACTION = 0.1  # [-], of a run's last step
-Q_LOGIT_BIAS_INIT = (
-    -3.0
-)  # [-], log odds: new heads promise a twentieth of the range, not half of it
 METRICS = (
     "q",
     "q_std",
@@ -77,24 +75,9 @@ Update = Callable[[LearnerState, Rows | Resident, UpdateContext], tuple[LearnerS
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def init_state(composer: ActionComposer, state: int, action: int, key: jax.Array) -> LearnerState:
-    """Return the state before the first update.
-
-    An actor that edits a base starts with its last layer, kernel and bias, at exactly zero: its
-    first action is the base's. Heads whose values lie in a range start near its lower end.
-    """
+    """Return the state before the first update."""
     config = composer.config
-    critic_key, actor_key = jax.random.split(key)
-    residual = config.residual_on == "base"
-    critic = init_ensemble(critic_key, config.num_qs, state + action, config.hidden)
-    if composer.value_range is not None:
-        critic["b_out"] += Q_LOGIT_BIAS_INIT
-    actor = init_mlp(
-        actor_key,
-        state + (action + 1 if residual else 0),
-        config.hidden,
-        2 * action if config.actor == "sac" else action,
-        last_gain=0.0 if residual else 0.01,
-    )
+    critic, actor = init_networks(composer, state, action, key)
     log_alpha = jnp.log(jnp.asarray(config.temperature, jnp.float32))
     critic_opt, actor_opt, alpha_opt = _optimizers(composer)
     return LearnerState(

@@ -20,7 +20,7 @@ from learner.bases.queue import ChunkQueue
 from learner.config import BaseConfig, LearnerConfig
 from learner.nets.mlp import Params
 from learner.nets.normaliser import Normaliser, normalise
-from learner.policy.residual_schedule import ScaleRamp, initial_ramp, residual_gain
+from learner.policy.ramp import ScaleRamp, initial_ramp, residual_gain
 from learner.policy.weights import PolicyWeights, WeightsMeta, parse_meta, template, unpack_weights
 
 Mode = Literal["explore", "noise_free", "eval", "base"]

@@ -32,19 +32,13 @@ from scipy.special import betainc, betaincinv
 
 from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.transition import Source, Transition
-from learner.algo.schedule import collect_steps, phase
+from learner.algo.schedule import collect_steps
 from learner.config import LearnerConfig
+from learner.policy.ramp import ScaleRamp, gain_at, initial_ramp
 
 WINDOW = 10  # [episodes], newest, that a retreat is judged by; a proof needs so many
 IMPROVEMENT_WINDOW = 20  # [episodes], newest, that a proof is judged by; of quiet ones alone WINDOW
 QUANTILES = (np.arange(256) + 0.5) / 256
-
-
-class ScaleRamp(NamedTuple):
-    """Where the gain's growth began."""
-
-    at: float  # [-], gain then
-    since: int  # [env steps]
 
 
 class EpisodeStats(NamedTuple):
@@ -60,24 +54,6 @@ class EpisodeStats(NamedTuple):
 
 
 Record = dict[tuple[int, int], EpisodeStats]  # by actor and number, in the order of their ends
-
-
-def initial_ramp(config: LearnerConfig) -> ScaleRamp:
-    """Return where a run's ramp begins."""
-    return ScaleRamp(0.0, collect_steps(config))
-
-
-def residual_gain(config: LearnerConfig, ramp: ScaleRamp, env_steps: int, updates: int) -> float:
-    """Return the share of its reach that an edit of the base has now, in [0, 1]."""
-    online = phase(config, env_steps, updates) == "online"
-    return gain_at(config, ramp, env_steps) if online else 0.0
-
-
-def gain_at(config: LearnerConfig, ramp: ScaleRamp, env_steps: int) -> float:
-    """Return the gain that a ramp has come to, in [0, 1]; 1 where there is no ramp."""
-    length = config.ramp * config.total_steps
-    grown = max(0, env_steps - ramp.since)  # another actor may have counted less
-    return min(1.0, ramp.at + grown / length) if length > 0 else 1.0
 
 
 def betabinom_cdf(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float:

@@ -11,8 +11,8 @@ import numpy as np
 from handrail.errors import ProtocolMismatch
 from handrail.spec import EnvSpec
 from learner.algo.action import ActionComposer, make_action_composer
+from learner.algo.networks import init_networks
 from learner.algo.schedule import Phase
-from learner.algo.update import init_state
 from learner.bases.bc import BCWeights
 from learner.config import BaseConfig, LearnerConfig
 from learner.nets.mlp import Params, init_mlp
@@ -91,18 +91,13 @@ def template(
 
     def build() -> PolicyWeights:
         key = jax.random.key(0)
-        state = init_state(composer, spec.state, spec.action, key)
+        heads, actor = init_networks(composer, spec.state, spec.action, key)
         outputs = base.chunk * spec.action
         zeros: Any = jax.numpy.zeros(spec.state)
         bc = BCWeights(init_mlp(key, spec.state, base.hidden, outputs), zeros)
-        critic = state.target_critic if learner.needs_critic_to_act else None
-        return PolicyWeights(
-            state.actor,
-            state.ema_actor,
-            critic,
-            bc if with_base else None,
-            Normaliser(zeros, zeros),
-        )
+        critic = heads if learner.needs_critic_to_act else None
+        base_weights = bc if with_base else None
+        return PolicyWeights(actor, actor, critic, base_weights, Normaliser(zeros, zeros))
 
     return jax.eval_shape(build)
 

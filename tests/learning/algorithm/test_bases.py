@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from handrail.errors import Error
-from learner.bases.bc import BCBase, chunks_of, fit_bc
+from learner.bases.bc import BCBase
+from learner.bases.bc_fit import chunks_of, fit_bc
 from learner.bases.queue import ChunkQueue, relabel_episode
 from learner.config import BaseConfig
 from learner.nets.normaliser import fit, identity

@@ -12,14 +12,8 @@ from made_rows import make_row
 from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.transition import Source
 from learner.config import LearnerConfig
-from learner.policy.residual_schedule import (
-    ResidualSchedule,
-    ScaleRamp,
-    betabinom_cdf,
-    initial_ramp,
-    prob_better,
-    residual_gain,
-)
+from learner.policy.ramp import ScaleRamp, initial_ramp, residual_gain
+from learner.policy.residual_schedule import ResidualSchedule, betabinom_cdf, prob_better
 
 LENGTH = 5  # [steps], of an episode
 CONFIG = LearnerConfig(total_steps=1000, collect=0.1, warmup=0.1, ramp=0.2, backoff_level=0.05)

@@ -98,12 +98,13 @@ def test_only_the_command_names_packages_above_it():
     assert naming <= {"__main__.py"}
 
 
-def modules_after(statement):
+def modules_after(statement, whole=False):
     program = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    return {name.split(".")[0] for name in done.stdout.split()}
+    names = set(done.stdout.split())
+    return names if whole else {name.split(".")[0] for name in names}
 
 
 def test_robot_host_never_imports_jax():
@@ -116,6 +117,14 @@ def test_learner_never_imports_a_device():
     loaded = modules_after("import learner.__main__, learner.service.server")
     assert "jax" in loaded
     assert not loaded & {"mujoco", "robot_env", "controllers", "actor"}
+
+
+def test_acting_never_imports_what_trains():
+    heavy = {"optax", "learner.trainer", "learner.data", "learner.algo.update", "scipy.special"}
+    for statement in ("import learner.policy.policy", "import actor.loop.run_actor"):
+        loaded = modules_after(statement, whole=True)
+        assert "learner.policy.policy" in loaded
+        assert not loaded & heavy, f"{statement}: {sorted(loaded & heavy)}"
 
 
 def test_help_is_there_before_anything_heavy():
