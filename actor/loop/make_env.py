@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from actor.config import Config
 from handrail.errors import ConfigError
+from handrail.spec import EnvSpec
 from robot_env.env import RobotEnv
 from robot_env.gym.env import GymEnv
 from robot_env.gym.names import prefix_of
@@ -13,6 +16,8 @@ from robot_env.gym.task import GymTask
 from robot_env.protocol import Env
 from robot_env.tasks import make
 from robot_env.tasks.base import Task
+
+log = logging.getLogger("actor")
 
 
 def make_task(config: Config) -> Task | GymTask:
@@ -42,16 +47,34 @@ def needs_host_process(config: Config) -> bool:
     return prefix_of(config.task.name) is None
 
 
-def make_env(config: Config, task: Task | GymTask, critic_of: Path | None = None) -> Env:
+def spec_of(config: Config) -> EnvSpec:
+    """Return the spec of a config's task; no environment is left open.
+
+    Raises:
+        ConfigError: As `make_task`.
+    """
+    task = make_task(config)
+    if isinstance(task, GymTask):
+        task.close()
+    return task.spec
+
+
+def make_env(
+    config: Config,
+    task: Task | GymTask,
+    critic_of: Path | None = None,
+    say: Callable[[str], None] = log.warning,
+) -> Env:
     """Return the environment of a task in this process.
 
     Args:
         config: Of the run.
         task: From `make_task`.
         critic_of: Run folder whose risk critic guards a simulated arm; None for none.
+        say: Told of a gymnasium environment's call that doesn't return, from another thread.
     """
     if isinstance(task, GymTask):
-        return GymEnv(task)
+        return GymEnv(task, say=say)
     from robot_env.host.core import HostCore  # the actor of a hosted arm doesn't pay for its import
 
     host = HostCore(task, config.robot, config.control)

@@ -41,7 +41,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
     host: HostClient | None = None
     env: Env
     if isinstance(task, GymTask):
-        env = make_env(config, task)
+        env = make_env(config, task, say=lambda text: metrics.write("event", text=text))
     else:
         if config.operator.enabled:
             intervener = ScriptedOperator(task, config.operator, config.run.seed)

@@ -42,7 +42,7 @@ def inline_session(
     link = InlineLearnerClient(
         trainer, run_progress, metrics, config.run.demos, config.run.publish_steps, store
     )
-    env = make_env(config, task, critic_of=run.folder)
+    env = make_env(config, task, run.folder, lambda text: metrics.write("event", text=text))
     intervener = None
     if config.operator.enabled and isinstance(task, Task):
         intervener = ScriptedOperator(task, config.operator, config.run.seed)

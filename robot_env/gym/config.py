@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from handrail.config import check
 from handrail.errors import ConfigError
@@ -19,7 +23,42 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # what [gym] leaves out, by prefix
 
 HORIZONS = {METAWORLD: 150}  # [steps], of environments whose own is no use; experts take 55 to 115
 
-Value = bool | int | float | str
+Scalar = bool | int | float | str
+_Value = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
+
+
+def _of_words(words: list[str]) -> Any:
+    """Return the value of a word of the command line; lists are written as in TOML."""
+    (word,) = words
+    if word in ("True", "False"):
+        return word == "True"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(word)
+    if not word.startswith("["):
+        return word
+    try:
+        return _frozen(json.loads(word))
+    except ValueError:
+        raise ValueError(f'a list is written as [1.0, 2.0] or ["a", "b"], got {word}') from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+Value = Annotated[
+    _Value,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="VALUE",
+        instance_from_str=_of_words,
+        is_instance=lambda value: isinstance(value, bool | int | float | str | tuple),
+        str_from_instance=lambda value: [
+            json.dumps(value) if isinstance(value, tuple) else str(value)
+        ],
+    ),
+]
 
 
 @dataclass(frozen=True)

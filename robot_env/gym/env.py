@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from controllers.robot import Authority
 from handrail.errors import ConfigError
+from robot_env.gym.contract import as_reward, check_observation, missing_key
+from robot_env.gym.slow_calls import SlowCallWatch
 from robot_env.gym.spaces import flatten
 from robot_env.gym.task import GymTask
 from robot_env.protocol import Observation
+
+log = logging.getLogger("actor")
 
 
 class GymEnv:
@@ -22,27 +28,33 @@ class GymEnv:
     environment says of its steps, and films are played at it.
     """
 
-    def __init__(self, task: GymTask, held_out: bool = False) -> None:
+    def __init__(
+        self, task: GymTask, held_out: bool = False, say: Callable[[str], None] = log.warning
+    ) -> None:
         """Make the environment.
 
         Args:
             task: What it is.
             held_out: With the goals that training never shows.
+            say: Told of a call that doesn't return, from another thread, while it goes on.
         """
         self.task = task
-        self._env = task.make(held_out)
+        self._say = say
+        self._env = task.make(held_out) if held_out else task.take()
+        self._watch = SlowCallWatch(say)
         self._held_out: GymEnv | None = None
         self._may_hold_out = task.has_held_out and not held_out
         self._raw: Any = None  # newest observation as the environment gave it
         self._t = 0
         self._success = False
         self._return = 0.0
+        self._info_keys: set[str] = set()  # that infos of this episode had
 
     @property
     def held_out(self) -> GymEnv | None:
         """The same task with goals that training never shows; None where there are none."""
         if self._may_hold_out and self._held_out is None:
-            self._held_out = GymEnv(self.task, held_out=True)
+            self._held_out = GymEnv(self.task, held_out=True, say=self._say)
         return self._held_out
 
     def reset(
@@ -53,9 +65,16 @@ class GymEnv:
         Args:
             seed: Of everything random about the episode; without one the environment's own goes on.
             options: Handed on.
+
+        Raises:
+            ConfigError: What it returned is not what gymnasium asks of it.
         """
-        self._raw, info = self._env.reset(seed=seed, options=options)
+        where = f"{self.task.name}: reset"
+        with self._watch.call(where):
+            self._raw, info = self._env.reset(seed=seed, options=options)
+        check_observation(self.task.parts, self._raw, where)
         self._t, self._success, self._return = 0, False, 0.0
+        self._info_keys = set()
         return self._observe(), self._info(info)
 
     def step(
@@ -71,7 +90,8 @@ class GymEnv:
             Observation, reward to learn from, terminated, truncated, info.
 
         Raises:
-            ConfigError: The action has another shape or isn't finite.
+            ConfigError: The action has another shape or isn't finite, or what the environment
+                returned is not what gymnasium asks of it.
             Error: The observation isn't finite.
         """
         action = np.asarray(action, np.float32)
@@ -81,26 +101,28 @@ class GymEnv:
             )
         config = self.task.config
         own = self.task.actions.to_env(np.clip(action, -1.0, 1.0))
-        self._raw, reward, terminated, truncated, info = self._env.step(own)
+        where = f"{self.task.name}: step {self._t}"
+        with self._watch.call(where):
+            self._raw, reward, terminated, truncated, info = self._env.step(own)
+        check_observation(self.task.parts, self._raw, where)
         self._t += 1
-        if config.success_key is not None:
-            self._success = self._success or bool(self._key_of(info, config.success_key))
+        self._judge(config.success_key, info, terminated or truncated, where)
         if config.terminate_on_success and self._success:
             terminated = True
-        truncated = not terminated and (bool(truncated) or self._t >= self.task.spec.horizon)
+        truncated = not terminated and truncated
         if config.reward == "sparse":
             reward = float(self._success)
-        self._return += float(reward)
+        self._return += reward
         if config.success_return is not None and (terminated or truncated):
             self._success = self._return >= config.success_return
-        learned = config.reward_scale * float(reward) + config.reward_shift
+        learned = as_reward(config.reward_scale * reward + config.reward_shift, f"{where}, scaled,")
         made = self._info(info) | {
-            "return_reward": float(reward),
+            "return_reward": reward,
             "filter_delta": np.zeros(self.task.spec.action, np.float32),
             "cost": 0.0,
             "violation": False,
         }
-        return self._observe(), learned, bool(terminated), truncated, made
+        return self._observe(), learned, terminated, truncated, made
 
     def render(self) -> np.ndarray:
         """Return a picture, its sides even as films need them (H, W, 3) uint8.
@@ -119,6 +141,7 @@ class GymEnv:
 
     def close(self) -> None:
         """Close the environment, and the one with held-out goals."""
+        self._watch.close()
         self._env.close()
         if self._held_out is not None:
             self._held_out.close()
@@ -137,13 +160,14 @@ class GymEnv:
             "script_inputs": (self._raw,),
         }
 
-    def _key_of(self, info: dict[str, Any], key: str) -> Any:
-        if key not in info:
-            raise ConfigError(
-                f"{self.task.name} has no {key!r} in the info of a step, which gym.success_key "
-                f"asks for; it has {', '.join(map(repr, info)) or 'nothing'}"
-            )
-        return info[key]
+    def _judge(self, key: str | None, info: dict[str, Any], ended: bool, where: str) -> None:
+        """Look for success in an info; some environments tell it in the last one only."""
+        if key is None:
+            return
+        self._success = self._success or bool(info.get(key, False))
+        self._info_keys.update(map(str, info))
+        if ended and key not in self._info_keys:
+            raise missing_key(where, key, self._info_keys)
 
 
 def _numbers(info: dict[str, Any]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import sys
 from typing import Any
 
 import gymnasium
@@ -17,13 +18,14 @@ from handrail.errors import ConfigError
 os.environ.setdefault("MUJOCO_GL", "egl")  # headless; mujoco reads it when it is imported
 
 
-def make_registered(env_id: str, horizon: int | None, kwargs: dict[str, Any]) -> Any:
-    """Return a registered environment, with a picture where it can give one.
+def make_registered(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, int | None]:
+    """Return a registered environment without its time limit, and that limit [steps], if any.
+
+    It gives pictures where it can.
 
     Args:
         env_id: As `gymnasium.make` takes it: "Pendulum-v1", or "module:Env-v0", which imports the
             module first.
-        horizon: [steps], its time limit; None for its own.
         kwargs: Further arguments of it.
 
     Raises:
@@ -32,19 +34,19 @@ def make_registered(env_id: str, horizon: int | None, kwargs: dict[str, Any]) ->
     module, _, name = env_id.rpartition(":")
     try:
         if module:
-            importlib.import_module(module)
+            _import(module)
         spec = gymnasium.spec(name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"gymnasium environment {env_id!r} is of a module that can't be imported: {error}"
+            f"gymnasium environment {env_id!r} is of a module that can't be imported: {error}; it "
+            f"has to be installed, or stand in the folder where the command is started "
+            f"({os.getcwd()})"
         ) from None
     except GymnasiumError:
         raise ConfigError(f"no gymnasium environment {env_id!r}; {_hint(env_id)}") from None
-    limit = {} if horizon is None else {"max_episode_steps": horizon}
+    own = {"disable_env_checker": True, "max_episode_steps": -1, **_picture(spec)}
     try:
-        return gymnasium.make(
-            spec, disable_env_checker=True, **{**_picture(spec), **limit, **kwargs}
-        )
+        return gymnasium.make(spec, **{**own, **kwargs}), spec.max_episode_steps
     except (DependencyNotInstalled, ModuleNotFoundError) as error:
         raise ConfigError(f"gymnasium environment {env_id!r} lacks a package: {error}") from None
     except (GymnasiumError, TypeError, ValueError) as error:
@@ -52,6 +54,14 @@ def make_registered(env_id: str, horizon: int | None, kwargs: dict[str, Any]) ->
         raise ConfigError(
             f"gymnasium environment {env_id!r}{given} can't be made: {error}"
         ) from None
+
+
+def _import(module: str) -> None:
+    """Import a module, also from the current folder, which no installed command looks into."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    importlib.import_module(module)
 
 
 def _picture(spec: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from handrail.errors import ConfigError, Error
 from handrail.spec import slices_of
 
 _FLAT = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-_IMAGE_SIDE = 16  # [px], an unsigned array at least that high and wide is taken for an image
+_IMAGE_SIDE = 16  # [px], an array at least that high and wide is taken for an image
 
 
 class Part(NamedTuple):
@@ -107,7 +107,7 @@ def flatten(parts: tuple[Part, ...], observation: Any, name: str) -> np.ndarray:
         Error: A value is not finite.
     """
     values = [
-        np.asarray(spaces.flatten(part.space, _at(observation, part.path))).reshape(-1)
+        np.asarray(spaces.flatten(part.space, at_path(observation, part.path))).reshape(-1)
         for part in parts
     ]
     state = np.concatenate(values).astype(np.float32)
@@ -115,6 +115,13 @@ def flatten(parts: tuple[Part, ...], observation: Any, name: str) -> np.ndarray:
         bad = [p.name for p, v in zip(parts, values, strict=True) if not np.isfinite(v).all()]
         raise Error(f"{name} gave an observation that is not finite, in {', '.join(bad) or 'all'}")
     return state
+
+
+def at_path(observation: Any, path: tuple[Any, ...]) -> Any:
+    """Return the leaf of an observation at a path of keys and indices."""
+    for key in path:
+        observation = observation[key]
+    return observation
 
 
 def _leaves(space: spaces.Space[Any], path: tuple[Any, ...], name: str) -> list[Part]:
@@ -137,17 +144,14 @@ def _leaf(space: spaces.Space[Any], path: tuple[Any, ...], name: str) -> Part:
     if isinstance(space, spaces.Box) and _is_image(space):
         raise ConfigError(
             f"{name} observes {label} as an image {space.shape} {space.dtype}; the learner learns "
-            f"from state: give the environment one, by its arguments ([gym] kwargs) or a wrapper"
+            f"from state: give the environment one, by its arguments ([gym] kwargs) or by "
+            f"gymnasium.wrappers.TransformObservation with what the image is to tell; if these are "
+            f"{spaces.flatdim(space)} numbers and no image, wrap it in "
+            f"gymnasium.wrappers.FlattenObservation"
         )
     return Part(label, path, space, int(spaces.flatdim(space)))
 
 
 def _is_image(space: spaces.Box) -> bool:
     sides = sorted(space.shape)[-2:]
-    return len(space.shape) >= 2 and space.dtype == np.uint8 and min(sides) >= _IMAGE_SIDE
-
-
-def _at(observation: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        observation = observation[key]
-    return observation
+    return len(space.shape) >= 2 and min(sides) >= _IMAGE_SIDE

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from handrail.config import digest
 from handrail.errors import ConfigError
 from handrail.spec import EnvSpec
 from robot_env.gym.config import HORIZONS, GymConfig, refuse_robot_keys, resolve
+from robot_env.gym.contract import CheckedEnv
 from robot_env.gym.make import make_registered
 from robot_env.gym.names import METAWORLD, prefix_of
 from robot_env.gym.spaces import action_map, layout, slices
@@ -25,7 +27,9 @@ class GymTask:
     """What is asked of the learner by a gymnasium environment."""
 
     def __init__(self, task: TaskConfig, config: GymConfig) -> None:
-        """Make the environment once, read its spaces, and close it again.
+        """Make the environment and read its spaces; `take` hands it out, `close` closes it.
+
+        It is made once, since one that holds a camera or a bus can't be made twice.
 
         Raises:
             ConfigError: No such environment, or none that can be learned from; says why.
@@ -39,24 +43,24 @@ class GymTask:
         self._id = task.name.removeprefix(prefix)
         self._metaworld = prefix == METAWORLD
         self._horizon = task.horizon
-        env = self.make()
+        self._made: Any = self.make()
         try:
-            self.parts = layout(env.observation_space, task.name)
-            self.actions = action_map(env.action_space, task.name)
-            horizon = task.horizon or HORIZONS.get(prefix) or _time_limit(env)
-            rate = task.control_hz or float(env.metadata.get("render_fps") or CONTROL_HZ)
-        finally:
-            env.close()
-        if horizon is None:
-            raise ConfigError(
-                f"{task.name} has no time limit of its own; say how long an episode is, in steps: "
-                f"--task.horizon 500"
-            )
+            self._read(task)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, task: TaskConfig) -> None:
+        env = self._made
+        assert self._horizon is not None  # `make` sees to it
+        self.parts = layout(env.observation_space, task.name)
+        self.actions = action_map(env.action_space, task.name)
+        rate = task.control_hz or float(env.metadata.get("render_fps") or CONTROL_HZ)
         self.spec = EnvSpec(
             task=task.name,
             task_hash=digest(self.config, {"name": task.name, "format": FORMAT}),
             control_hz=rate,
-            horizon=horizon,
+            horizon=self._horizon,
             slices=slices(self.parts, self.config.clock),
             action=len(self.actions.low),
         )
@@ -92,6 +96,22 @@ class GymTask:
 
         return Demonstrator(self._id, self.actions, rng, noise)
 
+    @property
+    def has_success(self) -> bool:
+        """Whether anything says what success is; without it only returns mean something."""
+        return self.config.success_key is not None or self.config.success_return is not None
+
+    def take(self) -> Any:
+        """Return the environment that was made, once; after that a new one."""
+        made, self._made = self._made, None
+        return self.make() if made is None else made
+
+    def close(self) -> None:
+        """Close the environment unless somebody has taken it; safe to call twice."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
     def make(self, held_out: bool = False) -> Any:
         """Return the gymnasium environment.
 
@@ -101,12 +121,22 @@ class GymTask:
         Raises:
             ConfigError: It can't be made.
         """
-        kwargs, changed = self.config.kwargs, self.config.held_out if held_out else None
-        if not self._metaworld:
-            return make_registered(self._id, self._horizon, {**kwargs, **(changed or {})})
-        from robot_env.gym.metaworld import make_metaworld
+        kwargs = _with_lists(self.config.kwargs)
+        changed = _with_lists(self.config.held_out) if held_out else None
+        if self._metaworld:
+            from robot_env.gym.metaworld import make_metaworld
 
-        return make_metaworld(self._id, kwargs, changed)
+            env, limit = make_metaworld(self._id, kwargs, changed), HORIZONS[METAWORLD]
+        else:
+            env, limit = make_registered(self._id, {**kwargs, **(changed or {})})
+        self._horizon = self._horizon or limit
+        if self._horizon is None:
+            env.close()
+            raise ConfigError(
+                f"{self.name} has no time limit of its own; say how long an episode is, in steps: "
+                f"--task.horizon 500"
+            )
+        return gymnasium.wrappers.TimeLimit(CheckedEnv(env, self.name), self._horizon)
 
 
 class FunctionPolicy:
@@ -123,5 +153,8 @@ class FunctionPolicy:
         return self._rule()
 
 
-def _time_limit(env: Any) -> int | None:
-    return env.spec.max_episode_steps if env.spec is not None else None
+def _with_lists(value: Any) -> Any:
+    """Return arguments as TOML has them: a config holds its lists as tuples."""
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return [_with_lists(item) for item in value] if isinstance(value, tuple) else value

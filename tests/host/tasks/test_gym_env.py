@@ -225,7 +225,8 @@ def test_the_hash_tells_environments_and_judgements_apart():
 def test_an_observation_that_is_not_finite_is_named():
     env = made()
     env.reset(seed=0)
-    inner(env).place = float("nan")
+    blind = {"place": np.array([np.nan]), "grid": np.zeros((2, 2), np.float32)}
+    inner(env)._see = lambda: {"marble": blind, "colour": 0}  # type: ignore[method-assign]
     with pytest.raises(HandrailError, match="marble_place"):
         act(env, 0.0, 0.0)
 
@@ -239,7 +240,7 @@ def test_an_action_of_another_shape_or_not_finite_is_refused(action):
 
 
 def test_success_key_that_is_not_there_is_an_error_with_those_that_are():
-    env = made(success_key="success")
+    env = made({"horizon": 1}, success_key="success")
     env.reset(seed=0)
     with pytest.raises(ConfigError, match="'is_success'"):
         act(env, 0.0, 0.0)
