@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import tomli_w
 
+from handrail import renamed_keys
 from handrail.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -60,6 +61,9 @@ def from_dict(cls: type[T], table: dict[str, Any], where: str = "") -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
+            renamed = renamed_keys.RENAMED.get(where, {}).get(key)
+            if renamed is not None:
+                raise ConfigError(f"[{where}] {key!r} is called {renamed!r} now")
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
             raise ConfigError(f"[{where or 'top level'}] unknown key {key!r}; {hint}")
@@ -133,6 +137,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if origin is Literal:
         if value not in args:
+            renamed = renamed_keys.renamed_value(where, value)
+            if renamed is not None:
+                raise ConfigError(f"{where}: {value!r} is called {renamed!r} now")
             near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1)
             hint_text = f"; did you mean {near[0]!r}?" if near else ""
             known = ", ".join(map(repr, args))

@@ -11,13 +11,16 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from handrail import renamed_keys
+from handrail.config import load_toml
 from handrail.errors import RunFolderError
 
-FORMAT = 1  # of run.json and the folder's layout; a reader refuses newer ones
+FORMAT = 2  # of run.json, config.toml and the layout; a reader refuses newer ones
+OLD_KEYS = 1  # the last format whose config.toml has the keys of `renamed_keys` by their old names
 _ID = re.compile("[0-9a-f]{12}")
 
 
@@ -30,6 +33,7 @@ class Run:
     task: str  # name of the task
     task_hash: str  # EnvSpec.hash, the same on every process of the run
     origin: float  # [s], time.monotonic() at which the run's clock shows 0
+    format: int = FORMAT  # by which the folder was written; it keeps it
 
     @property
     def config(self) -> Path:
@@ -70,6 +74,15 @@ class Run:
     def host_key(self) -> Path:
         """The living host's key: who reads it may ask for more than the policy's authority."""
         return self.folder / "host.key"
+
+    def config_tables(self) -> dict[str, Any]:
+        """Return the tables of the resolved config, with the keys of today.
+
+        Raises:
+            ConfigError: The file is missing, unreadable or not TOML.
+        """
+        tables = load_toml(self.config)
+        return renamed_keys.tables_to_current(tables) if self.format <= OLD_KEYS else tables
 
     def log(self, role: str) -> Path:
         """Log file of a process."""
@@ -124,7 +137,7 @@ def open_run(folder: Path) -> Run:
                 f"{FORMAT}; upgrade Handrail"
             )
         name, task, task_hash = texts = [identity[key] for key in ("id", "task", "task_hash")]
-        run = Run(folder, name, task, task_hash, float(identity["origin"]))
+        run = Run(folder, name, task, task_hash, float(identity["origin"]), written)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"id, task and task hash must be texts, got {identity}")
         if not _ID.fullmatch(run.id) or not math.isfinite(run.origin):
@@ -149,7 +162,7 @@ def resume_clock(run: Run) -> Run:
     with contextlib.suppress(FileNotFoundError):
         for row in read_metrics(run.metrics):
             last = max(last, float(row.get("time") or 0.0))
-    run = Run(run.folder, run.id, run.task, run.task_hash, time.monotonic() - last)
+    run = replace(run, origin=time.monotonic() - last)
     _write_identity(run)
     return run
 
@@ -204,7 +217,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def _write_identity(run: Run) -> None:
     identity = {
-        "format": FORMAT,
+        "format": run.format,
         "id": run.id,
         "task": run.task,
         "task_hash": run.task_hash,

@@ -32,14 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     log = log_to_stderr("learner")
     with stop_on_signals() as stop:
         try:
-            from handrail.config import load_toml
             from handrail.run_folder import open_run
             from handrail.spec import EnvSpec, load_spec
             from learner.service.server import Server
 
             run = open_run(options.run)
             spec: EnvSpec = load_spec(run.spec)
-            server = Server(run, load_toml(run.config), spec)
+            server = Server(run, run.config_tables(), spec)
             try:
                 server.run(stop)
             finally:

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from handrail.config import check, digest
+from handrail.config import check, digest, to_dict
 from handrail.episode_label import EpisodeLabel
 from handrail.errors import CheckpointError, Error
+from handrail.renamed_keys import to_original
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner import diagnostics
@@ -276,7 +277,11 @@ class Trainer:
             self.config, total_steps=1, gate_action_change=1.0, gate_td_error=1.0, gate_patience=1,
             devices=1, replay="host",
         )  # fmt: skip
-        return digest(config, self.base_config, self.spec.hash)
+        return digest(
+            to_original("learner", to_dict(config)),
+            to_original("base", to_dict(self.base_config)),
+            self.spec.hash,
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; add its first `meta["cursor"]` rows before, the others after.

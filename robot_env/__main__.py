@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from controllers.config import ControlConfig
-from handrail.config import from_dict, load_toml
+from handrail.config import from_dict
 from handrail.errors import Error, ProtocolMismatch
 from handrail.process import attach_to_supervisor, stop_on_signals
 from handrail.processes.exit_record import RUNNING, record_error, record_state
@@ -122,7 +122,7 @@ def _recover(run: Run) -> int:
 
 
 def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
-    tables = load_toml(run.config)
+    tables = run.config_tables()
     config = from_dict(HostConfig, tables.get("host", {}), "host")
     if from_dict(OperatorConfig, tables.get("operator", {}), "operator").enabled:
         config = dataclasses.replace(config, human=True)

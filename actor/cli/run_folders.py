@@ -7,7 +7,7 @@ from pathlib import Path
 from actor.config import Config, load_config, parse_config
 from actor.loop.make_env import spec_of
 from actor.supervisor.supervisor import default_run_folder
-from handrail.config import load_toml, to_toml
+from handrail.config import to_toml
 from handrail.errors import RunFolderError
 from handrail.run_folder import Run, create_run, open_run
 from handrail.spec import dump_spec
@@ -44,7 +44,7 @@ def open_configured_run(folder: Path) -> tuple[Run, Config]:
         ConfigError: Its config is damaged.
     """
     run = open_run(folder)
-    config = parse_config(load_toml(run.config))
+    config = parse_config(run.config_tables())
     spec = spec_of(config)
     if spec.hash != run.task_hash:
         raise RunFolderError(

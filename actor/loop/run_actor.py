@@ -9,7 +9,6 @@ from actor.config import parse_config
 from actor.link.remote import RemoteLearnerClient
 from actor.loop.make_env import make_env, make_task
 from actor.loop.session import Session
-from handrail.config import load_toml
 from handrail.link.config import resolve_link
 from handrail.metrics import Metrics
 from handrail.run_folder import Run
@@ -34,7 +33,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         LinkTimeout: The learner doesn't answer.
         DeviceLost: The host doesn't come back.
     """
-    config = parse_config(load_toml(run.config))
+    config = parse_config(run.config_tables())
     task = make_task(config)
     metrics = Metrics(run, "actor")
     intervener: ScriptedOperator | None = None

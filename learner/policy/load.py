@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from handrail.config import from_dict
+from handrail.renamed_keys import to_current
 from handrail.spec import EnvSpec
 from learner.config import BaseConfig, LearnerConfig
 from learner.policy.policy import Policy
@@ -28,8 +29,8 @@ def load_policy(run_folder: str | Path) -> Policy:
     state = Checkpoints(Path(run_folder) / "checkpoints").load()
     described = state["meta"]["config"]
     spec = from_dict(EnvSpec, described["spec"], "spec")
-    learner = from_dict(LearnerConfig, described["learner"], "learner")
-    base = from_dict(BaseConfig, described["base"], "base")
+    learner = from_dict(LearnerConfig, to_current("learner", described["learner"]), "learner")
+    base = from_dict(BaseConfig, to_current("base", described["base"]), "base")
     meta, refused = state["meta"], state["meta"].get("refusing", False)
     if refused:
         arrays = {n.removeprefix("good/"): a for n, a in state["arrays"].items() if "good/" in n}

@@ -136,13 +136,15 @@ def _recording(what: Path) -> Path:
 def _control(recording: Path) -> str | None:
     """Return the digest of the [control] table of a recording's run, None without a run."""
     from controllers.config import ControlConfig
-    from handrail.config import digest, from_dict, load_toml
+    from handrail.config import digest, from_dict, to_dict
+    from handrail.renamed_keys import to_original
 
     folder = recording.resolve().parent.parent
     if not (folder / "run.json").is_file():
         return None
     run: Run = open_run(folder)
-    return digest(from_dict(ControlConfig, load_toml(run.config).get("control", {}), "control"))
+    control = from_dict(ControlConfig, run.config_tables().get("control", {}), "control")
+    return digest(to_original("control", to_dict(control)))
 
 
 def _alive(pid: int) -> bool:

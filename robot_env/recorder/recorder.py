@@ -11,8 +11,9 @@ import numpy as np
 
 from controllers.config import ControlConfig
 from controllers.kernel import chain_digest
-from handrail.config import digest
+from handrail.config import digest, to_dict
 from handrail.errors import StorageError
+from handrail.renamed_keys import to_original
 from handrail.run_folder import Run
 from robot_env.recorder.ring import NAME, Ring
 from robot_env.recorder.ring_placement import MEMORY
@@ -103,7 +104,7 @@ def describe(params: np.ndarray, control: ControlConfig, realtime: bool) -> dict
         "realtime": realtime,
         "dt": control.dt,
         "params": params.tolist(),
-        "control": digest(control),
+        "control": digest(to_original("control", to_dict(control))),
         "code": chain_digest(),
         "numba": numba.__version__,
         "layout": layout(),

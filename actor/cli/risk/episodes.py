@@ -14,7 +14,6 @@ from controllers.joint_limits import PANDA, JointLimits
 from controllers.kinematics import TOOL
 from controllers.packed import PARAMS_SIZE, unpack_joint_limits
 from controllers.risk import NUM_FEATURES, NUM_RELATIVE_FEATURES, features_of_recording
-from handrail.config import load_toml
 from handrail.errors import ConfigError
 from handrail.run_folder import Run, open_run
 from learner.risk.config import RiskConfig
@@ -154,7 +153,7 @@ def config_of(source: Path) -> Config | None:
     Raises:
         RunFolderError: A folder, but of no run.
     """
-    return parse_config(load_toml(open_run(source).config)) if source.is_dir() else None
+    return parse_config(open_run(source).config_tables()) if source.is_dir() else None
 
 
 def _read(source: Path, config: RiskConfig) -> Iterator[Episode]:

@@ -14,6 +14,7 @@ from actor.cli.risk.figure import draw
 from controllers.risk import FEATURES
 from handrail.config import from_dict, to_dict
 from handrail.errors import CheckpointError, ConfigError
+from handrail.renamed_keys import to_current
 from handrail.risk_critic.file import FILE_NAME, read_critic, write_critic
 from handrail.risk_critic.format import RiskCritic, pack_critic, unpack_critic
 from handrail.run_folder import write_atomic
@@ -108,7 +109,7 @@ def load(out: Path) -> tuple[RiskCritic, dict[str, Any], RiskConfig]:
     """
     array, about = read_critic(out / FILE_NAME)
     try:
-        config = from_dict(RiskConfig, about["config"], "risk")
+        config = from_dict(RiskConfig, to_current("risk", about["config"]), "risk")
         about["trained_on"] = [int(mark) for mark in about["trained_on"]]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{out / FILE_NAME} lacks its description: {error!r}") from None
