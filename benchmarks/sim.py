@@ -2,7 +2,7 @@
 
 All realism is on. The tick (sensors, control chain, physics) is measured against bare physics of
 the same model over the same stretches: before each policy period the simulation is copied, and the
-copy runs the same number of `mj_step` in a compiled loop with the last torques. Half of the
+copy runs the same number of steps in one call of `mj_step` with the last torques. Half of the
 episodes are an expert's, half a pusher's that rests in contact. Policy steps are measured through
 the real process boundary, pictures in mid-episode with both cameras read back.
 
@@ -34,7 +34,6 @@ from controllers.config import ControlConfig
 from handrail.config import to_toml
 from handrail.run_folder import create_run
 from robot_env.arms.sim.config import MujocoConfig
-from robot_env.arms.sim.plant import bare_steps
 from robot_env.cameras.sim import SimCameras
 from robot_env.client import HostClient
 from robot_env.env import RobotEnv
@@ -50,7 +49,6 @@ def measure_ticks(task: Task, episodes: int) -> dict[str, float]:
     core.warm_up()
     model, data = core.robot.model, core.robot.data
     copy = mujoco.MjData(model)
-    bare_steps(1, model._address, copy._address)
     rng = np.random.default_rng(0)
     whole, bare, contacts = [], [], []
     for episode in range(episodes):
@@ -61,7 +59,7 @@ def measure_ticks(task: Task, episodes: int) -> dict[str, float]:
         for seq in range(task.spec.horizon):
             mujoco.mj_copyData(copy, model, data)
             start = time.perf_counter()
-            bare_steps(core.ticks, model._address, copy._address)
+            mujoco.mj_step(model, copy, nstep=core.ticks)
             bare.append(time.perf_counter() - start)
             request = task.request(snapshot, actor.act(snapshot, goal_estimate), seq)
             snapshot = core.step(request)

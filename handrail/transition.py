@@ -8,7 +8,7 @@ are built from rows at sample time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -90,6 +90,3 @@ class Transition:
             raise ProtocolMismatch(f"transition.reward must be finite, got {self.reward}")
         if not 0.0 <= self.cost <= _LARGEST:
             raise ProtocolMismatch(f"transition.cost must be finite and 0 or more, got {self.cost}")
-
-
-FIELDS = tuple(f.name for f in fields(Transition))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -163,11 +162,6 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     low = 0.0 if successes == 0 else (centre - spread) / (1 + z2 / n)
     high = 1.0 if successes == n else (centre + spread) / (1 + z2 / n)
     return low, high
-
-
-def to_json(summary: dict[str, Any]) -> str:
-    """Return the text of summary.json."""
-    return json.dumps(summary, indent=2) + "\n"
 
 
 def _last_evaluation(rows: list[Row]) -> list[Row]:

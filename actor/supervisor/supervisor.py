@@ -91,10 +91,6 @@ class Supervisor:
                 child.process.wait()
         self._metrics.close()
 
-    def pids(self) -> dict[str, int]:
-        """Return each role's process id."""
-        return {role: child.process.pid for role, child in self._children.items()}
-
     def _launch(self, role: str) -> Child:
         environment = {"OMP_NUM_THREADS": "1"}
         if role in self._cores:

@@ -53,11 +53,6 @@ def read_header(blob: Buffer) -> tuple[int, int, int, float, bool, bool, bool]:
     return episode, t, source, reward, bool(flags & 8), bool(flags & 16), bool(flags & 32)
 
 
-def row_digest(blob: Buffer) -> bytes:
-    """Return the checksum that a row carries, 32 bytes: its name in journals and messages."""
-    return bytes(blob[:DIGEST_BYTES])
-
-
 def row_checksum_ok(blob: Buffer) -> bool:
     """Return whether a row matches the checksum that it carries."""
     view = memoryview(blob)

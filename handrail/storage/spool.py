@@ -284,11 +284,6 @@ class Spool:
         return self._bytes - self._retained.bytes
 
     @property
-    def retained_bytes(self) -> int:
-        """Bytes of acknowledged rows that are kept [B]."""
-        return self._retained.bytes
-
-    @property
     def error(self) -> StorageError | None:
         """What keeps the disk from taking rows, None when all is well."""
         return self._error

@@ -44,8 +44,3 @@ def fit(states: np.ndarray, floor: float) -> Normaliser:
 def normalise(normaliser: Normaliser, state: jax.Array) -> jax.Array:
     """Return states (..., S) in deviations from the mean, clipped."""
     return jnp.clip((state - normaliser.mean) / normaliser.std, -LIMIT, LIMIT)
-
-
-def denormalise(normaliser: Normaliser, scaled: jax.Array) -> jax.Array:
-    """Return states (..., S) in their own units; inverse of `normalise` within its limit."""
-    return scaled * normaliser.std + normaliser.mean

@@ -36,6 +36,5 @@ def _function(name: str) -> Callable[[int, int], None]:
 
 
 _LIBRARY = ctypes.CDLL(str(_library()))
-mj_step = _function("mj_step")  # (model, data): addresses
-mj_step1 = _function("mj_step1")  # up to velocities; control is set after it
+mj_step1 = _function("mj_step1")  # (model, data): addresses; up to velocities, control is set after
 mj_step2 = _function("mj_step2")  # forces and integration

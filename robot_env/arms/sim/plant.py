@@ -11,7 +11,7 @@ from controllers.kernel import kernel
 from controllers.packed import MEAS, STATE
 from robot_env.arms.sim.config import MAX_DELAY
 from robot_env.arms.sim.energy_meter import add_wall_to_wrench, apply_external_force, measure_tick
-from robot_env.arms.sim.libmujoco import mj_step, mj_step1, mj_step2
+from robot_env.arms.sim.libmujoco import mj_step1, mj_step2
 from robot_env.recorder.ring_record import RingView, begin_tick, end_tick
 
 NOISE = 4093  # length of the noise table; a prime, so that 13 values a tick never fall in step
@@ -277,10 +277,3 @@ def run_ticks(
         measure_tick(meter, params, state, last, ctrl, before, qpos)
         plant[PLANT.ticks] += 1.0
         write_trace_row(trace[count % trace.shape[0]], count * 0.001, state, measurement, torque)
-
-
-@kernel
-def bare_steps(ticks: int, model: int, data: int) -> None:
-    """Run physics alone with the controls as they are; what `run_ticks` is measured against."""
-    for _ in range(ticks):
-        mj_step(model, data)

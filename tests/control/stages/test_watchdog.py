@@ -12,7 +12,8 @@ from controllers.packed import CMD, MEAS, STATE, empty_command_buffer
 from controllers.robot import Authority, Fault, Mode, Request
 from robot_env.arms.panda_mjcf import build_scene
 from robot_env.arms.sim.config import MujocoConfig
-from robot_env.arms.sim.mujoco_robot import TRACE, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
+from robot_env.arms.sim.plant import TRACE
 
 WALL = '<geom class="task" type="box" size=".02 .3 .3" pos=".56 0 .3"/>'
 

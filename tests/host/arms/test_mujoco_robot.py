@@ -10,14 +10,15 @@ import mujoco
 import numpy as np
 import pytest
 
-from controllers.chain import ControlConfig
+from controllers.config import ControlConfig
 from controllers.kinematics import READY, pose_of
 from controllers.packed import STATE
 from controllers.robot import Mode, Request
 from handrail.errors import ConfigError, Error
 from robot_env.arms.panda_mjcf import build_scene
 from robot_env.arms.sim.config import MujocoConfig
-from robot_env.arms.sim.mujoco_robot import TRACE, MujocoRobot
+from robot_env.arms.sim.mujoco_robot import MujocoRobot
+from robot_env.arms.sim.plant import TRACE
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 START = np.array([0.5, 0.0, 0.3])
@@ -234,7 +235,7 @@ def test_compiled_ticks_come_from_the_cache_in_a_new_process():
         "from robot_env.arms.sim.config import MujocoConfig\n"
         "from robot_env.arms.sim.mujoco_robot import MujocoRobot\n"
         "from robot_env.arms.panda_mjcf import build_scene\n"
-        "from controllers.chain import ControlConfig\n"
+        "from controllers.config import ControlConfig\n"
         "from robot_env.arms.sim.plant import run_ticks\n"
         "MujocoRobot(build_scene(''), MujocoConfig(), ControlConfig(), 10.0)\n"
         "print(sum(run_ticks.stats.cache_misses.values()))"

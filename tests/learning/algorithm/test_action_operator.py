@@ -17,7 +17,7 @@ from learner.algo.critic import td_target
 from learner.algo.update import init_state
 from learner.config import LearnerConfig, PresetName
 from learner.nets.mlp import ensemble, init_ensemble, take_heads
-from learner.nets.normaliser import denormalise, fit, normalise
+from learner.nets.normaliser import fit, normalise
 from learner.presets import PRESETS, expand, preset
 
 SPEC = EnvSpec("t", "t", 10.0, 50, {"x": (0, 5)}, 3, gripper=2)
@@ -248,7 +248,8 @@ def test_normalising_goes_there_and_back():
     scaled = normalise(normaliser, jnp.asarray(data))
     np.testing.assert_allclose(np.mean(scaled, 0), 0, atol=1e-3)
     np.testing.assert_allclose(np.std(scaled, 0), 1, atol=1e-3)
-    np.testing.assert_allclose(denormalise(normaliser, scaled), data, rtol=1e-5, atol=1e-5)
+    back = scaled * normaliser.std + normaliser.mean
+    np.testing.assert_allclose(back, data, rtol=1e-5, atol=1e-5)
 
 
 def test_dimension_that_never_moves_is_not_blown_up():

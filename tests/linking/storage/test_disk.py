@@ -56,7 +56,7 @@ def test_a_full_disk_takes_what_the_spool_retains_first(small: Path) -> None:
             spool.acknowledge(spool.session, last)
         assert spool.depth == 0
         assert last == 1500  # 150 MB went through a disk of 48
-        assert spool.retained_bytes < 48 << 20
+        assert spool._retained.bytes < 48 << 20
 
 
 def test_a_disk_full_of_undelivered_rows_is_said_and_nothing_durable_is_lost(small: Path) -> None:
