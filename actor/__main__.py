@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     log = log_to_stderr("actor")
     with stop_on_signals() as stop:
+        from actor.link.client import Stopped
         from actor.loop.run_actor import run_actor
-        from actor.loop.session import Stopped
         from handrail.errors import DeviceLost, LinkTimeout
         from handrail.run_folder import open_run
 

@@ -21,9 +21,9 @@ from learner.risk.config import RiskConfig
 from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.gym.config import GymConfig, resolve, unit_value
-from robot_env.gym.names import GYM, METAWORLD, prefix_of
 from robot_env.host.config import HostConfig
 from robot_env.tasks.config import TaskConfig
+from robot_env.tasks.kinds import GYM, METAWORLD, prefix_of
 from robot_env.teleop.scripted import OperatorConfig
 
 # What a gymnasium environment changes in [learner], unless it is given there. Without one reward

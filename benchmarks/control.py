@@ -45,7 +45,7 @@ from controllers.packed import (
 )
 from controllers.robot import Mode
 from handrail.risk_critic.format import Layer, RiskCritic, pack_critic
-from robot_env.host.scheduling import PeriodicTimer, acquire_rt_privileges
+from robot_env.scheduling import PeriodicTimer, acquire_rt_privileges
 
 CONFIG = ControlConfig(tank_start=50.0, tank_max=100.0)
 PARAMS = pack_params(CONFIG, 10.0)

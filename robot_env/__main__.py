@@ -147,7 +147,8 @@ def _load(run: Run, options: argparse.Namespace) -> tuple[HostConfig, HostCore]:
         franka = from_dict(FrankaConfig, tables.get("franka", {}), "franka")
         config = dataclasses.replace(config, realtime=True)  # the robot waits for nobody
         mock = config.robot == "mock"
-        robot = open_franka(franka, control, task, mock=mock, readonly=options.readonly)
+        scene, hz, readonly = task.scene(), task.spec.control_hz, options.readonly
+        robot = open_franka(franka, control, scene, hz, mock=mock, readonly=readonly)
     core = HostCore(
         task,
         from_dict(MujocoConfig, tables.get("robot", {}), "robot"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actor.loop.session import Progress, parse_progress
+from actor.link.client import Progress, parse_progress
 from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.metrics import Metrics
 from handrail.transition import Transition

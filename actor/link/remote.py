@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from actor.link.ack_age import AckAge
+from actor.link.client import Progress, Stopped, parse_progress
 from actor.link.risk_critic_relay import RiskCriticRelay
-from actor.loop.session import Progress, Stopped, parse_progress
-from handrail.episode_label import EpisodeLabel, Outcome, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import LinkTimeout
 from handrail.link.config import LinkAddresses, LinkConfig, resolve_link
 from handrail.link.image_codec import AdaptiveCompressor, raw
+from handrail.link.label_codec import encode_label
 from handrail.link.rpc import RpcClient
 from handrail.link.sender import StreamSender
 from handrail.link.transition_codec import encode_row, row_bytes

@@ -11,11 +11,11 @@ from handrail.errors import ConfigError
 from handrail.spec import EnvSpec
 from robot_env.env import RobotEnv
 from robot_env.gym.env import GymEnv
-from robot_env.gym.names import prefix_of
 from robot_env.gym.task import GymTask
 from robot_env.protocol import Env
 from robot_env.tasks import make
 from robot_env.tasks.base import Task
+from robot_env.tasks.kinds import prefix_of
 
 log = logging.getLogger("actor")
 

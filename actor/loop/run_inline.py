@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from actor.config import Config
+from actor.link.client import Stopped
 from actor.link.inline import InlineLearnerClient
 from actor.loop.make_env import make_env, make_task
-from actor.loop.session import Session, Stopped
+from actor.loop.session import Session
 from handrail.metrics import Metrics
 from handrail.process import stop_on_signals
 from handrail.run_folder import Run

@@ -1,1 +1,1 @@
-"""Who may use the link: key files, allow-lists, and the sockets that ask for them."""
+"""Who may use the link: key files, allow-lists, and the command that writes them."""

@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeAlias
 import zmq
 
 from handrail.errors import ProtocolMismatch
-from handrail.keys.curve import CurveServer
 from handrail.keys.host_keys import HostKeys
 from handrail.link.array_codec import Buffer
+from handrail.link.curve import CurveServer
 from handrail.link.endpoint import PEER_TIMEOUT_S, new_socket
 from handrail.link.record_codec import Record, decode_record, sizes_fit
 from handrail.link.tombstone import CORRUPT_ROW

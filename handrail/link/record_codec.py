@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from handrail.episode_label import MAX_LABEL, EpisodeLabel, decode_label, is_label
+from handrail.episode_label import EpisodeLabel
 from handrail.link.array_codec import DIGEST_BYTES, Buffer
+from handrail.link.label_codec import MAX_LABEL, decode_label, is_label
 from handrail.link.transition_codec import decode_row, row_checksum_ok
 from handrail.spec import EnvSpec
 from handrail.transition import Transition

@@ -13,8 +13,8 @@ import zmq
 
 from handrail import errors
 from handrail.errors import CorruptMessage, Error, LinkTimeout, ProtocolMismatch
-from handrail.keys.curve import CurveClient, CurveServer
 from handrail.keys.host_keys import REREAD_S, HostKeys
+from handrail.link.curve import CurveClient, CurveServer
 from handrail.link.endpoint import PEER_TIMEOUT_S, new_socket
 from handrail.link.wire import MAX_HEADER, Request, Response, dump, load
 from handrail.rate_limit import RateLimit, TokenBuckets

@@ -19,8 +19,8 @@ import msgspec
 import zmq
 
 from handrail.errors import CorruptMessage, LinkTimeout, ProtocolMismatch, StorageError
-from handrail.keys.curve import CurveClient
 from handrail.keys.host_keys import HostKeys
+from handrail.link.curve import CurveClient
 from handrail.link.endpoint import PEER_TIMEOUT_S, EventFd, check_endpoint, new_socket
 from handrail.link.record_codec import checksum_ok
 from handrail.link.tombstone import CORRUPT_ROW

@@ -20,9 +20,9 @@ import numpy as np
 import zmq
 
 from handrail.errors import ProtocolMismatch
-from handrail.keys.curve import CurveClient, CurveServer
 from handrail.keys.host_keys import REREAD_S, HostKeys
 from handrail.link.array_codec import DIGEST_BYTES, Arrays, pack, seal, unpack
+from handrail.link.curve import CurveClient, CurveServer
 from handrail.link.endpoint import EventFd, new_socket
 
 log = logging.getLogger(__name__)

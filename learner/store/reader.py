@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from handrail.episode_label import EpisodeLabel, decode_label
+from handrail.episode_label import EpisodeLabel
 from handrail.errors import ProtocolMismatch, StorageError
+from handrail.link.label_codec import decode_label
 from handrail.link.record_codec import Record, decode_record
 from handrail.link.transition_codec import HEADER_BYTES, read_header, row_bytes
 from handrail.spec import EnvSpec

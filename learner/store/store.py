@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from handrail.episode_label import EpisodeLabel, encode_label
+from handrail.episode_label import EpisodeLabel
 from handrail.errors import RunFolderError
 from handrail.link.array_codec import Buffer
 from handrail.link.image_codec import AdaptiveCompressor, raw
+from handrail.link.label_codec import encode_label
 from handrail.link.record_codec import Record
 from handrail.link.transition_codec import encode_row
 from handrail.spec import EnvSpec

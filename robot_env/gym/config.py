@@ -12,8 +12,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from handrail.config import check
 from handrail.errors import ConfigError
-from robot_env.gym.names import GYM, METAWORLD, prefix_of
 from robot_env.tasks.config import TaskConfig
+from robot_env.tasks.kinds import GYM, METAWORLD, prefix_of
 
 SHARED = ("name", "control_hz", "horizon")  # keys of [task] that mean something here too
 DEFAULTS: dict[str, dict[str, Any]] = {  # what [gym] leaves out, by prefix

@@ -14,10 +14,10 @@ from handrail.spec import EnvSpec
 from robot_env.gym.config import HORIZONS, GymConfig, refuse_robot_keys, resolve
 from robot_env.gym.contract import CheckedEnv
 from robot_env.gym.make import make_registered
-from robot_env.gym.names import METAWORLD, prefix_of
 from robot_env.gym.spaces import action_map, layout, slices
 from robot_env.protocol import ScriptedPolicy
 from robot_env.tasks.config import TaskConfig
+from robot_env.tasks.kinds import METAWORLD, prefix_of
 
 FORMAT = 1  # raised when the adapter changes what a config means
 CONTROL_HZ = 10.0  # [Hz], of an environment that doesn't say

@@ -27,9 +27,9 @@ from robot_env.host.lockstep_server import (
     handed_over,
     parse_request,
 )
-from robot_env.host.scheduling import PeriodicTimer, acquire_rt_privileges
 from robot_env.host.socket import ClientSession, HostSocket
 from robot_env.host.worker import BackgroundWorker
+from robot_env.scheduling import PeriodicTimer, acquire_rt_privileges
 
 log = logging.getLogger("host")
 

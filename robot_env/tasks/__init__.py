@@ -6,9 +6,9 @@ import difflib
 import importlib
 
 from handrail.errors import ConfigError
-from robot_env.gym.names import prefix_of
 from robot_env.tasks.base import Task
 from robot_env.tasks.config import TaskConfig
+from robot_env.tasks.kinds import prefix_of
 
 _TASKS = {  # name -> where its class is; imported when asked for
     "reach": "robot_env.tasks.reach:Reach",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 
-from handrail.episode_label import EpisodeLabel, decode_label, encode_label
+from handrail.episode_label import EpisodeLabel
 from handrail.errors import LinkTimeout, StorageError
+from handrail.link.label_codec import decode_label, encode_label
 from handrail.link.sender import StreamSender
 from handrail.link.wire import Hello
 from handrail.run_folder import Run

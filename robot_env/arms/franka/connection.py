@@ -17,7 +17,7 @@ from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.franka.library import connect
 from robot_env.arms.franka.setup import configure, flat, resting_wrench
 from robot_env.arms.panda_models import ARMS
-from robot_env.host.scheduling import PeriodicTimer
+from robot_env.scheduling import PeriodicTimer
 
 log = logging.getLogger("host")
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import mujoco
 
@@ -17,21 +16,25 @@ from robot_env.arms.franka.mock.library import MockLibrary
 from robot_env.arms.franka.mock.world import World
 from robot_env.arms.franka.robot import FrankaRobot
 
-if TYPE_CHECKING:
-    from robot_env.tasks.base import Task
-
 log = logging.getLogger("host")
 
 
 def open_franka(
-    config: FrankaConfig, control: ControlConfig, task: Task, *, mock: bool, readonly: bool
+    config: FrankaConfig,
+    control: ControlConfig,
+    scene: str,
+    control_hz: float,
+    *,
+    mock: bool,
+    readonly: bool,
 ) -> FrankaRobot:
     """Return the robot of a task, connected and checked, at rest.
 
     Args:
         config: Table [franka].
         control: Table [control].
-        task: Its scene is what the mock lives in, and what pictures of a real arm show.
+        scene: The task's, as MJCF: what the mock lives in, and what pictures of an arm show.
+        control_hz: The task's policy steps [Hz].
         mock: Simulate the robot behind its interface.
         readonly: Read states and never begin control.
 
@@ -39,24 +42,31 @@ def open_franka(
         ConfigError: pylibfranka is not installed, or as `FrankaRobot`.
         Error: As `FrankaRobot`.
     """
-    hz, force, speed = task.spec.control_hz, config.grip_force, config.grip_speed
+    force, speed = config.grip_force, config.grip_speed
     if mock:
-        world = World(task.scene(), config.model, paced=True)
+        world = World(scene, config.model, paced=True)
         library = MockLibrary(world)
         hand = HandThread(library.Gripper("mock"), force, speed) if config.gripper else None
         return FrankaRobot(
-            config, control, hz, library, world.model, world.data,
+            config, control, control_hz, library, world.model, world.data,
             world=world, hand=hand, readonly=readonly,
         )  # fmt: skip
     library = load_library()
     log.info("connecting to the %s at %s", config.model, config.address)
-    model = mujoco.MjModel.from_xml_string(task.scene())
+    model = mujoco.MjModel.from_xml_string(scene)
     hand = None
     if config.gripper and not readonly:
         hand = HandProcess(config.address, force, speed)
     try:
         return FrankaRobot(
-            config, control, hz, library, model, mujoco.MjData(model), hand=hand, readonly=readonly
+            config,
+            control,
+            control_hz,
+            library,
+            model,
+            mujoco.MjData(model),
+            hand=hand,
+            readonly=readonly,
         )
     except Error:
         if hand is not None:

@@ -20,8 +20,8 @@ from controllers.robot import Mode, Request
 from handrail.errors import DeviceLost, ProtocolMismatch
 from handrail.run_folder import Run, create_run
 from robot_env.client import HostClient
-from robot_env.host.scheduling import PeriodicTimer
 from robot_env.recorder.recording import Recording
+from robot_env.scheduling import PeriodicTimer
 from robot_env.tasks import make
 
 pytestmark = pytest.mark.wallclock
@@ -321,7 +321,7 @@ def test_deadlines_do_not_drift_and_stalls_are_counted():
 
 def test_rights_that_are_refused_are_named_with_their_remedy():
     code = (
-        "from robot_env.host.scheduling import acquire_rt_privileges as acquire\n"
+        "from robot_env.scheduling import acquire_rt_privileges as acquire\n"
         "print(acquire(0, 100_000))"
     )
     done = subprocess.run(
@@ -334,7 +334,7 @@ def test_rights_that_are_refused_are_named_with_their_remedy():
 def test_rights_that_are_granted_are_the_loop_s_alone():
     code = """
 import ctypes, gc, os, threading
-from robot_env.host.scheduling import acquire_rt_privileges
+from robot_env.scheduling import acquire_rt_privileges
 core = min(os.sched_getaffinity(0))
 privileges = acquire_rt_privileges(20, core)
 assert os.sched_getaffinity(0) == {core}

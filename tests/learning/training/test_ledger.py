@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_rows import make_episode, make_row
 
-from actor.loop.session import parse_progress
+from actor.link.client import parse_progress
 from handrail.errors import ProtocolMismatch
 from handrail.transition import Source
 from learner.service.progress import RunProgress

@@ -16,11 +16,11 @@ from made_link import SPEC, blob, until
 from handrail.errors import ConfigError, LinkTimeout
 from handrail.keys import files
 from handrail.keys.host_keys import REREAD_S, HostKeys
-from handrail.keys.zap import DOMAIN, answer_zap
 from handrail.link import wire
 from handrail.link.receiver import StreamReceiver
 from handrail.link.rpc import RpcClient, RpcServer
 from handrail.link.wire import Hello
+from handrail.link.zap import DOMAIN, answer_zap
 from learner.store.store import Store
 
 

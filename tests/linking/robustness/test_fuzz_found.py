@@ -16,7 +16,7 @@ from msgspec import structs
 
 from actor.config import parse_config
 from actor.report.metrics_tail import MetricsTail
-from handrail.episode_label import EpisodeLabel, Outcome, decode_label, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import (
     CheckpointError,
     ConfigError,
@@ -25,6 +25,7 @@ from handrail.errors import (
     StorageError,
 )
 from handrail.link import wire
+from handrail.link.label_codec import decode_label, encode_label
 from handrail.risk_critic.file import read_critic, write_critic
 from handrail.risk_critic.format import pack_critic
 from handrail.run_folder import create_run, open_run, read_metrics

@@ -9,7 +9,8 @@ import apsw
 import pytest
 from made_link import SPEC, Side, blob, take
 
-from handrail.episode_label import EpisodeLabel, Outcome, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
+from handrail.link.label_codec import encode_label
 from handrail.link.receiver import StreamReceiver
 from handrail.link.record_codec import checksum_ok
 from handrail.link.tombstone import CORRUPT_ROW

@@ -12,8 +12,9 @@ import pytest
 from made_rows import SPEC, make_episode
 
 from handrail.__main__ import main
-from handrail.episode_label import EpisodeLabel, Outcome, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import StorageError
+from handrail.link.label_codec import encode_label
 from handrail.link.receiver import StreamReceiver
 from handrail.link.record_codec import decode_record
 from handrail.run_folder import Run, create_run

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from made_rows import SPEC, make_episode
 
-from handrail.episode_label import EpisodeLabel, Outcome, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import ProtocolMismatch
+from handrail.link.label_codec import encode_label
 from handrail.link.receiver import StreamReceiver
 from handrail.link.sender import StreamSender
 from handrail.link.transition_codec import encode_row

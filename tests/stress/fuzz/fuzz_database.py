@@ -13,8 +13,9 @@ from fuzz_messages import SPEC, make_row
 from fuzz_mutate import FLOATS, INTEGERS, TEXTS, Parts, damage
 from fuzz_target import Files, hold
 
-from handrail.episode_label import EpisodeLabel, Outcome, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import RunFolderError, StorageError
+from handrail.link.label_codec import encode_label
 from handrail.link.transition_codec import encode_row
 from handrail.spec import EnvSpec
 from handrail.storage.spool import Spool

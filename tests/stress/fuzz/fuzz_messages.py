@@ -17,11 +17,12 @@ from fuzz_mutate import INTEGERS, Parts, damage
 from fuzz_target import Garbage, Target, hold, readable, vary_msgpack
 from made_critic import made_critic
 
-from handrail.episode_label import EpisodeLabel, Outcome, decode_label, encode_label
+from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import CheckpointError, ProtocolMismatch
-from handrail.keys.zap import DOMAIN, answer_zap
 from handrail.link import wire
 from handrail.link.array_codec import DIGEST_BYTES, DTYPES, pack, unpack
+from handrail.link.label_codec import decode_label, encode_label
+from handrail.link.zap import DOMAIN, answer_zap
 from handrail.risk_critic.format import (
     HEADER_SIZE,
     RISK_HEADER,

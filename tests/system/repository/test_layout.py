@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,31 @@ def imports_among(paths):
     return found
 
 
-def test_no_modules_import_each_other_in_a_circle_not_even_for_their_types():
-    left = imports_among(sources(*MAY_IMPORT))
+def in_circles(graph):
+    """Return the nodes of a graph that are in a circle, or above one."""
+    left = graph
     while leaves := {name for name, asked in left.items() if not asked}:
         left = {name: asked - leaves for name, asked in left.items() if name not in leaves}
-    assert not left, f"in a circle, or above one: {sorted(left)}"
+    return sorted(left)
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_for_their_types():
+    assert in_circles(imports_among(sources(*MAY_IMPORT))) == []
+
+
+def test_rooms_import_each_other_one_way_only():
+    """A room is a package's folder with all below; a module at a package's root is its own."""
+    folders = {f"{p.parent.name}.{p.name}" for q in MAY_IMPORT for p in (ROOT / q).iterdir()}
+
+    def room(module):
+        top = ".".join(module.split(".")[:2])
+        return module if module.endswith("__main__") or top not in folders else top
+
+    graph = {}
+    for name, asked in imports_among(sources(*MAY_IMPORT)).items():
+        graph.setdefault(room(name), set()).update(map(room, asked))
+    assert len(graph) > 60
+    assert in_circles({name: asked - {name} for name, asked in graph.items()}) == []
 
 
 def test_a_name_is_imported_from_the_module_that_defines_it():
@@ -96,6 +117,12 @@ def test_only_the_command_names_packages_above_it():
     pattern = re.compile(r'"(?:actor|learner|robot_env|controllers|rewards)\.[a-z_.]+"')
     naming = {p.name for p in sources("handrail") if pattern.search(p.read_text(encoding="utf-8"))}
     assert naming <= {"__main__.py"}
+
+
+def test_no_folder_has_more_than_sixteen_files():
+    beside = Counter(path.parent for path in committed())
+    flat = (ROOT, ROOT / "controllers", ROOT / "benchmarks" / "results")
+    assert {d: n for d, n in beside.items() if n > 16 and d not in flat} == {}
 
 
 def modules_after(statement, whole=False):

@@ -20,7 +20,7 @@ from handrail.errors import ConfigError
 from robot_env.arms.franka.dynamics_model import HAND_IN_FLANGE, ArmDynamics, Payload
 from robot_env.arms.panda_mjcf import bare_arm
 from robot_env.arms.panda_models import ARMS, Arm
-from robot_env.host.scheduling import PeriodicTimer
+from robot_env.scheduling import PeriodicTimer
 
 MOST_LOST = 20  # [cycles] without an answer, in a row, that stop the motion
 STEP = 1.0 + 1e-6  # [N m] per cycle; a larger one stops the motion

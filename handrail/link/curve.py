@@ -20,8 +20,8 @@ import zmq
 from handrail.errors import ConfigError
 from handrail.keys.flood import Gate
 from handrail.keys.host_keys import HostKeys
-from handrail.keys.zap import DOMAIN, ZapAuthenticator
 from handrail.link.endpoint import bind, check_endpoint, connect
+from handrail.link.zap import DOMAIN, ZapAuthenticator
 
 log = logging.getLogger(__name__)
 
