@@ -48,7 +48,7 @@ class Transition:
     intervened: bool = False  # a person, or the scripted operator, drove this step
     cost: float = 0.0  # [-], of the step, 0 or more: energy injected and refused; kept as float32
     violation: bool = False  # the step broke a rule of the task
-    end: bool = False  # observation after the last action
+    end: bool = False  # observation after the last action; also where the run's budget cut it
     images: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (H, W, 3) uint8
 
     def validate(self, spec: EnvSpec) -> None:

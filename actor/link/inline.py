@@ -96,6 +96,7 @@ class InlineLearnerClient:
         """Make every update due and apply the weights."""
         self._trainer.advance(self._trainer.due(), report=False)
         self._publish(policy)
+        self._metrics.write("learner", **metrics_row(self._trainer))
 
     def _publish(self, policy: Policy) -> None:
         before = self._trainer.publication.decision

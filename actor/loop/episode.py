@@ -87,6 +87,7 @@ def run_episode(
     sink: Sink,
     intervener: Intervener | None = None,
     noise_free: bool = False,
+    max_steps: int | None = None,
     before_step: Callable[[], bool] = lambda: True,
     after_step: Callable[[dict[str, Any]], None] = lambda info: None,
 ) -> EpisodeResult:
@@ -104,6 +105,8 @@ def run_episode(
         sink: Receives the rows, in order.
         intervener: May take over.
         noise_free: Whether the episode shows how the policy does by itself; told to the person.
+        max_steps: After so many steps the episode is cut: its last observation is written down, so
+            that values bootstrap from it, but no flag that its time was up. None for no such bound.
         before_step: Called before each step; False ends the episode there, cut.
         after_step: Called with each step's info.
 
@@ -119,7 +122,8 @@ def run_episode(
     human_before = False
     success = complete = False
     t = 0
-    while not complete:
+    cut = False
+    while not (complete or cut):
         if not before_step():
             break
         human = intervener.read(observation, info) if intervener is not None else None
@@ -162,7 +166,8 @@ def run_episode(
         after_step(info)
         observation = nxt
         complete = terminated or truncated
-    if complete:
+        cut = not complete and t == max_steps
+    if complete or cut:
         sink(_end_row(spec, episode, t, source, observation, policy.act(observation, info)))
     q = q_sum / t if t else float("nan")
     return EpisodeResult(success, reward_sum, t, human_steps, takeovers, complete, q, info)

@@ -113,7 +113,7 @@ class Session:
                 time.sleep(0.05)
 
     def train(self, total: int) -> None:
-        """Roll out and learn until the run has its training steps; the last episode is finished."""
+        """Roll out and learn until the run has its training steps; the last episode is cut."""
         policies: list[ActingPolicy] = [
             LearnedPolicy(self.policy, mode, lambda: self.env_steps)
             for mode in ("explore", "eval", "noise_free")
@@ -133,6 +133,7 @@ class Session:
                 episode,
                 intervener=self.intervener,
                 noise_free=noise_free,
+                max_steps=total - self.env_steps,
                 before_step=self._before_training_step,
             )
             if result is not None and result.complete:
@@ -181,6 +182,7 @@ class Session:
         episode: int,
         intervener: Intervener | None = None,
         noise_free: bool = False,
+        max_steps: int | None = None,
         before_step: Callable[[], bool] | None = None,
     ) -> EpisodeResult | None:
         """Return the episode's result, or None where the host was lost and is back."""
@@ -195,6 +197,7 @@ class Session:
                 sink=sink,
                 intervener=intervener,
                 noise_free=noise_free,
+                max_steps=max_steps,
                 before_step=before_step or self._before_any_step,
                 after_step=self._after_step,
             )

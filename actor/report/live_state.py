@@ -56,7 +56,7 @@ class LiveState:
     env_steps: int = 0  # [steps], training steps so far
     demos: int = 0  # [episodes], recorded
     episodes: tuple[Episode, ...] = ()  # of training, oldest first
-    evaluation: dict[str, tuple[int, int]] = field(default_factory=dict)  # wins, episodes
+    evaluated: dict[str, dict[int, bool]] = field(default_factory=dict)  # policy: start: success
     pace: tuple[tuple[float, float], ...] = ()  # (time, progress) of the newest rows, one phase
     actor: dict[str, Any] = field(default_factory=dict)  # newest row of each process
     learner: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +64,11 @@ class LiveState:
     version: int | None = None  # of the policy that the actor runs
     version_time: float = 0.0  # [s], when it got it
     events: tuple[tuple[float, str], ...] = ()  # (time, what happened), newest last
+
+    @property
+    def evaluation(self) -> dict[str, tuple[int, int]]:
+        """Wins and episodes of each policy in the last evaluation; a start counts once."""
+        return {name: (sum(of.values()), len(of)) for name, of in self.evaluated.items()}
 
     @property
     def autonomous(self) -> tuple[bool, ...]:
@@ -136,6 +141,8 @@ def time_left(state: LiveState, plan: Plan) -> float | None:
     if t1 - t0 < 2.0 or p1 <= p0:
         return None
     done, total, _ = part
+    if done >= total:
+        return None
     return (total - done) * (t1 - t0) / (p1 - p0)
 
 
@@ -149,6 +156,8 @@ def _enter(state: LiveState, name: str) -> LiveState:
         return state
     if phase not in PHASES:  # "compiling" and the like happen within a phase
         return replace(state, note=phase)
+    if phase == "evaluation":  # a run that is gone on with evaluates anew
+        state = replace(state, evaluated={})
     kept = state.pace if {phase, state.phase} <= set(TRAINING) else ()
     return replace(state, phase=phase, seen=(*state.seen, phase), note="", pace=kept)
 
@@ -188,10 +197,10 @@ def _on_episode(state: LiveState, row: dict[str, Any]) -> LiveState:
 
 def _on_evaluation(state: LiveState, row: dict[str, Any]) -> LiveState:
     name = str(row.get("policy"))
-    wins, total = state.evaluation.get(name, (0, 0))
-    evaluation = {**state.evaluation, name: (wins + bool(row.get("success")), total + 1)}
-    state = replace(state, evaluation=evaluation)
-    return _paced(state, total + 1) if name == "policy" else state
+    start, success = int(_number(row.get("start"))), bool(row.get("success"))
+    starts = {**state.evaluated.get(name, {}), start: success}
+    state = replace(state, evaluated={**state.evaluated, name: starts})
+    return _paced(state, len(starts)) if name == "policy" else state
 
 
 def _on_event(state: LiveState, row: dict[str, Any]) -> LiveState:

@@ -210,3 +210,23 @@ def test_curves_are_named_by_kind_and_hold_numbers_only():
     assert scalars(row) == {"learner/q": 0.5}
     row = {"kind": "eval", "policy": "base", "start": 3, "success": True}
     assert scalars(row) == {"eval/base/success": 1.0}
+
+
+def test_an_evaluation_that_is_made_again_counts_each_start_once(metric_rows):
+    again = [row for row in metric_rows if row["kind"] == "eval"]
+    state = folded([*metric_rows, *again[:30]])
+    assert state.evaluation["policy"][1] == 50
+    state = folded([*metric_rows, {"kind": "phase", "phase": "base"}])
+    state = fold(state, {"kind": "phase", "phase": "evaluation"})
+    assert progress(state, PLAN) == (0, 50, "evaluation episodes")
+    for row in again[:30]:
+        state = fold(state, row)
+    assert progress(state, PLAN) == (10, 50, "evaluation episodes")
+
+
+def test_no_time_is_left_to_a_phase_whose_work_is_done(metric_rows):
+    state = LiveState()
+    for row in metric_rows:
+        state = fold(state, row)
+        part = progress(state, PLAN)
+        assert part is None or part[0] < part[1] or time_left(state, PLAN) is None

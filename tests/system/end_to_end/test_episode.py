@@ -13,6 +13,8 @@ from controllers.config import ControlConfig
 from handrail.config import from_dict
 from handrail.transition import Source, Transition
 from learner.bases.queue import ChunkQueue
+from learner.config import LearnerConfig
+from learner.data.replay import Replay
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.env import RobotEnv
 from robot_env.host.core import HostCore
@@ -127,6 +129,30 @@ def test_the_last_row_is_what_came_of_the_last_action(env):
         np.testing.assert_array_equal(row.state, observation["state"])
         observation = env.step(row.action)[0]
     np.testing.assert_array_equal(rows[-1].state, observation["state"])
+
+
+@pytest.mark.parametrize("most", [1, 4, HORIZON - 1])
+def test_an_episode_that_the_budget_cuts_keeps_what_its_value_bootstraps_from(env, most):
+    result, rows = run(env, Steady(), max_steps=most)
+    whole = run(env, Steady())[1]
+    assert not result.complete
+    assert result.length == most
+    assert [row.t for row in rows if row.end] == [most]
+    assert not any(row.truncated or row.terminated for row in rows)  # its time was not up
+    for row, other in zip(rows, whole, strict=False):
+        np.testing.assert_array_equal(row.state, other.state)
+    replay = Replay(LearnerConfig(timeout_is_failure=True, n_step=3, discount=0.9), env.task.spec)
+    slots = np.asarray([replay.add(row) for row in rows])
+    windows = replay.windows(slots[:-1])
+    assert windows.discount[-1] == np.float32(0.9)
+    assert windows.bootstrap[-1] == slots[-1]
+    assert np.isnan(replay.mc_return[slots]).all()  # nobody knows what it would have come to
+
+
+def test_an_episode_that_ends_with_the_budget_is_a_whole_one(env):
+    result, rows = run(env, Steady(), max_steps=HORIZON)
+    assert result.complete
+    assert rows[-2].truncated
 
 
 def test_an_episode_that_was_cut_has_no_last_row(env):

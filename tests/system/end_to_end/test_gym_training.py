@@ -57,6 +57,25 @@ def test_pendulum_trains_as_two_processes_and_leaves_a_whole_run(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["inline", "processes"])
+def test_the_budget_of_steps_is_kept_to_the_step_within_an_episode(tmp_path: Path, way: str):
+    folder = tmp_path / "run"
+    options = ("--run.steps", "250", "--run.eval-episodes", "1", "--learner.utd", "1", *SMALL)
+    inline = ("--inline",) if way == "inline" else ()
+    done = handrail("train", "pendulum", "--out", str(folder), "--no-video", *inline, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = Store(folder / "store.db", load_spec(folder / "spec.json"), readonly=True)
+    rows = [row for _, row in store.rows()]
+    store.close()
+    assert sum(not row.end for row in rows) == 250
+    assert [row.t for row in rows if row.end] == [200, 50]
+    assert [row.t for row in rows if row.truncated] == [199]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["env_steps"], summary["train_episodes"]) == (250, 1)
+    assert summary["updates"] == 250
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
