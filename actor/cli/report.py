@@ -16,12 +16,12 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("run", type=Path, help="run folder")
     options = arguments.parse_args(argv)
 
-    from actor.cli.run_folders import open_configured_run
+    from actor.cli.run_folders import read_configured_run
     from actor.report.figure import write_report
     from actor.report.summary import summarise
     from handrail.run_folder import write_atomic
 
-    run, _ = open_configured_run(options.run)
+    run, _, _ = read_configured_run(options.run)
     summary = summarise(run.folder)
     write_atomic(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_report(run.folder)

@@ -10,7 +10,7 @@ from actor.supervisor.supervisor import default_run_folder
 from handrail.config import to_toml
 from handrail.errors import RunFolderError
 from handrail.run_folder import Run, create_run, open_run
-from handrail.spec import dump_spec
+from handrail.spec import EnvSpec, dump_spec, load_spec
 
 
 def create_configured_run(
@@ -36,8 +36,28 @@ def create_configured_run(
     return run, config
 
 
+def read_configured_run(folder: Path) -> tuple[Run, Config, EnvSpec]:
+    """Open a run folder to read what is in it: nothing of its task is imported or made.
+
+    So it works on every host of the run, whatever is installed there, and beside an environment
+    that only one process can hold.
+
+    Raises:
+        RunFolderError: No run folder, of a newer format, or its spec is of another task.
+        ConfigError: Its config or spec is damaged.
+    """
+    run = open_run(folder)
+    config, spec = parse_config(run.config_tables()), load_spec(run.spec)
+    if spec.hash != run.task_hash:
+        raise RunFolderError(
+            f"{run.folder} was made for task {run.task} with hash {run.task_hash}, its spec.json "
+            f"has {spec.hash}: one of them has been changed since"
+        )
+    return run, config, spec
+
+
 def open_configured_run(folder: Path) -> tuple[Run, Config]:
-    """Open a run folder, and check that it means the same task to this version.
+    """Open a run folder to go on with it: it must mean the same task to this version.
 
     Raises:
         RunFolderError: No run folder, of a newer format, or of a task that has changed.

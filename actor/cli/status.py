@@ -21,10 +21,10 @@ def main(argv: list[str]) -> int:
     )
     options = arguments.parse_args(argv)
 
-    from actor.cli.run_folders import open_configured_run
+    from actor.cli.run_folders import read_configured_run
     from actor.report.run_status import describe, run_status
 
-    run, config = open_configured_run(options.run)
+    run, config, _ = read_configured_run(options.run)
     while True:
         found = run_status(run, config)
         say(json.dumps(found) if options.json else "\n".join(describe(found)))

@@ -31,7 +31,7 @@ def finalize(run: Run, config: Config, video: bool = True) -> None:
         try:
             record_video(run, config)
             made.append("policy.mp4")
-        except (Error, OSError, RuntimeError) as error:
+        except (Error, ImportError, OSError, RuntimeError) as error:
             print(f"no policy.mp4: {error}")
     for line in result_lines(run, summary):
         print(line)

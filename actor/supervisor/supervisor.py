@@ -7,6 +7,7 @@ error says why it ended.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -40,7 +41,12 @@ class Supervisor:
             realtime: The simulated arm runs in real time.
             view: The host opens a window.
             hosted: Whether the task has a control host; a gymnasium environment has none.
+
+        Raises:
+            ModuleNotFoundError: What the host's process imports is not installed here.
         """
+        if hosted and importlib.util.find_spec("mujoco") is None:
+            raise ModuleNotFoundError("the arm's host needs mujoco", name="mujoco")
         self._run = run
         self._roles = [role for role in MODULES if hosted or role != "host"]
         self._options = {

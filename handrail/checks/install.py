@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from handrail import __version__
-from handrail.checks.result import FAIL, OK, ROLES, CheckResult
+from handrail.checks.result import FAIL, OK, ROLES, WARN, CheckResult
 
 PACKAGES = ("handrail", "actor", "learner", "robot_env", "controllers", "rewards")
 _MODULES = {  # extra -> modules it brings
@@ -37,6 +37,7 @@ _NEEDED_BY = {
     "recorder": ("host",),
     "dev": ("dev",),
 }
+_WORKS_WITHOUT = {"recorder": "recordings are kept, but can't be saved as files"}
 _DISTRIBUTIONS = {
     "zmq": "pyzmq",
     "tomli_w": "tomli-w",
@@ -78,8 +79,10 @@ def dependencies() -> list[CheckResult]:
         text = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
         title, roles = extra or "core", _NEEDED_BY[extra]
         if missing:
-            text = f"missing: {', '.join(missing)}"
-            found.append(CheckResult("install", title, FAIL, text, pip_line(extra), roles))
+            loss = _WORKS_WITHOUT.get(extra)
+            text = f"missing: {', '.join(missing)}" + (f"; {loss}" if loss else "")
+            state = WARN if loss else FAIL
+            found.append(CheckResult("install", title, state, text, pip_line(extra), roles))
         else:
             found.append(CheckResult("install", title, OK, text, "", roles))
     return found

@@ -13,7 +13,8 @@ def run_python(program: str, timeout: float) -> tuple[bool, str]:
         done = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             stdin=subprocess.DEVNULL,
             check=False,

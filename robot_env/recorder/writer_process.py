@@ -87,7 +87,7 @@ class WriterProcess:
             [sys.executable, "-m", "robot_env.recorder.writer_process", *self._arguments, *more],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,  # a Ctrl-C is for the host; this ends after it
         )
 
