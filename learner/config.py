@@ -27,9 +27,8 @@ class LearnerConfig:
     residual_scale: tuple[float, ...] = (
         0.5,
     )  # [-], reach of an edit of the base, share of half-range
-    gripper_residual_scale: float | None = (
-        None  # [-], the same for the gripper's dimension; None: as residual_scale
-    )
+    # [-], the same for the gripper's dimension; None: as residual_scale
+    gripper_residual_scale: float | None = None
 
     # The actor.
     actor: Literal["td3", "sac"] = "td3"
@@ -61,17 +60,14 @@ class LearnerConfig:
     cost_lr: float = 0.01  # [reward/cost^2], how fast the weight follows
 
     # Interventions, see docs/interventions.md.
-    at_takeover: AtTakeover = (
-        "through"  # cut: no window across; terminal: nothing after a take-over
-    )
+    # cut: no window across; terminal: nothing after a take-over
+    at_takeover: AtTakeover = "through"
     takeover_cost: float = 0.0  # [reward], taken off the last step before a person takes over
     reward: Literal["task", "interventions"] = "task"  # interventions: of these alone (RLIF)
-    pre_intervention_steps: int = (
-        0  # [env steps], before a take-over, that are flagged as leading to it
-    )
-    pre_intervention_weight: float = (
-        1.0  # [-], weight of a flagged step in the batches; 0: it is never drawn
-    )
+    # [env steps], before a take-over, that are flagged as leading to it
+    pre_intervention_steps: int = 0
+    # [-], weight of a flagged step in the batches; 0: it is never drawn
+    pre_intervention_weight: float = 1.0
     intervention_share: float | None = None  # [-], of a batch's anchors; None: as they come
 
     # Networks and optimisers.
@@ -79,9 +75,8 @@ class LearnerConfig:
     activation: Literal["relu", "tanh"] = "relu"
     critic_lr: float = 3e-4  # [-], Adam's step
     actor_lr: float = 3e-4  # [-]
-    lr_decay_fraction: float = (
-        0.0  # [-], share of the run, its last, in which both fall to a tenth; 0: never
-    )
+    # [-], share of the run, its last, in which both fall to a tenth; 0: never
+    lr_decay_fraction: float = 0.0
     temperature_lr: float = 3e-4  # [-]
     weight_decay: float = 1e-4  # [-], decoupled
     grad_clip: float = 10.0  # [-], norm
@@ -113,12 +108,10 @@ class LearnerConfig:
     collect_noise: float = 0.1  # [-], deviation added to the base's actions in those
     warmup: float = 0.1  # [-], critic-only updates, as share of total_steps
     ramp: float = 0.1  # [-], share of total_steps over which an edit of the base grows to its reach
-    backoff_level: float = (
-        0.0  # [-], chance of so few successes under the base at which it shrinks again
-    )
-    require_improvement: bool = (
-        False  # evaluations are the base's until edits have shown to do better
-    )
+    # [-], chance of so few successes under the base at which it shrinks again
+    backoff_level: float = 0.0
+    # evaluations are the base's until edits have shown to do better
+    require_improvement: bool = False
 
     def __post_init__(self) -> None:
         check(self.total_steps > 0, "total_steps", self.total_steps, "positive")
@@ -256,9 +249,8 @@ class BaseConfig:
     evaluate_every: int = 20  # [steps]
     patience: int = 50  # [evaluations] without a new validation minimum before training ends
     max_steps: int = 20_000  # [steps]
-    train_multiple: float = (
-        1.0  # [-], > 1: train this many times the steps to the minimum, use the last
-    )
+    # [-], > 1: train this many times the steps to the minimum, use the last
+    train_multiple: float = 1.0
     ignore: tuple[str, ...] = ()  # named parts of the state that the base must not see
 
     def __post_init__(self) -> None:
