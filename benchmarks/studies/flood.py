@@ -38,7 +38,7 @@ import numpy as np
 
 from actor.cli.run_folders import create_configured_run
 from benchmarks.kit.link_sides import acquaint
-from handrail.keys.flood import TOTAL
+from handrail.keys.connection_limits import TOTAL
 from handrail.keys.host_keys import HostKeys
 from handrail.link.rpc import RpcClient
 from handrail.link.sender import StreamSender

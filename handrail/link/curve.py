@@ -13,12 +13,11 @@ back within a second; what they had on the way is sent again, because nothing wa
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlsplit
+import time
 
 import zmq
 
 from handrail.errors import ConfigError
-from handrail.keys.flood import Gate
 from handrail.keys.host_keys import HostKeys
 from handrail.link.endpoint import bind, check_endpoint, connect
 from handrail.link.zap import DOMAIN, ZapAuthenticator
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _HANDSHAKE_MS = 3000  # [ms], after which a client that has not proved itself is cut off
 _RETRY_MS = (250, 2000)  # [ms], a client's shortest and longest pause between attempts
+_RELISTEN_S = 5.0  # [s], within which an address that was given up is free again
 _MAX_LEARNER_KEYS = 2  # [-], the old one and the new one
 
 
@@ -52,28 +52,18 @@ class CurveServer:
         if keys is None:
             bind(sock, endpoint)
             return
-        host, port = _host_and_port(endpoint)
+        _check_tcp(endpoint)
         self._snapshot = keys.snapshot()
-        self._gate = Gate(host, port)
-        try:
-            self._authenticator = ZapAuthenticator(sock, keys, self._gate)
-        except BaseException:
-            self._gate.close()
-            raise
+        self._authenticator = ZapAuthenticator(sock, keys)
         sock.handshake_ivl = _HANDSHAKE_MS
         sock.zap_domain = DOMAIN
         sock.zap_enforce_domain = True  # without an answer nobody comes in
         sock.curve_server = True
         try:
-            self._listen()
+            self._listen(0.0)
         except BaseException:
             self.close()
             raise
-
-    @property
-    def connections(self) -> int:
-        """Connections that are open, proved or not; 0 without keys."""
-        return 0 if self._keys is None else self._gate.held
 
     def refresh(self) -> None:
         """Act on what `handrail keys` has changed."""
@@ -88,7 +78,7 @@ class CurveServer:
         log.info("keys have changed: every host at %s is asked for its key again", self._endpoint)
         self._sock.unbind(self._sock.getsockopt_string(zmq.LAST_ENDPOINT))
         self._authenticator.reset_counts()
-        self._listen()
+        self._listen(_RELISTEN_S)
 
     def sender(self, frame: zmq.Frame) -> str | None:
         """Return the name of the host that sent a frame, None if it may not send any longer.
@@ -108,13 +98,18 @@ class CurveServer:
         """Stop listening; the socket itself is the caller's to close, after this."""
         if self._keys is not None:
             self._authenticator.close()
-            self._gate.close()
 
-    def _listen(self) -> None:
+    def _listen(self, patience_s: float) -> None:
         self._sock.curve_secretkey = bytes.fromhex(self._snapshot.pair.secret)
-        self._sock.ipv6 = "[" in self._endpoint
-        self._sock.setsockopt(zmq.USE_FD, self._gate.descriptor())
-        self._sock.bind(self._endpoint)
+        end = time.monotonic() + patience_s
+        while True:
+            try:
+                bind(self._sock, self._endpoint, keyed=True)
+                return
+            except ConfigError:  # libzmq frees an address some time after `unbind`
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.01)
 
 
 class CurveClient:
@@ -147,7 +142,7 @@ class CurveClient:
         if keys is None:
             connect(sock, endpoint)
             return
-        _host_and_port(endpoint)
+        _check_tcp(endpoint)
         self._snapshot = keys.snapshot()
         if not self._snapshot.keys_of(learner):
             raise ConfigError(
@@ -208,8 +203,6 @@ class CurveClient:
         return second if self._endpoint in self._connected.values() else self._endpoint
 
 
-def _host_and_port(endpoint: str) -> tuple[str, int]:
+def _check_tcp(endpoint: str) -> None:
     if not endpoint.startswith("tcp://"):
         raise ConfigError(f"keys are for addresses like tcp://host:port, got {endpoint!r}")
-    parts = urlsplit(endpoint)
-    return parts.hostname or "", parts.port or 0

@@ -97,13 +97,18 @@ def new_socket(
     return sock
 
 
-def bind(sock: zmq.Socket, endpoint: str) -> None:
+def bind(sock: zmq.Socket, endpoint: str, keyed: bool = False) -> None:
     """Bind a socket.
+
+    Args:
+        sock: Not bound yet.
+        endpoint: Address to listen at.
+        keyed: Whether keys guard it, so that other machines may come.
 
     Raises:
         ConfigError: The address is not allowed, or in use.
     """
-    check_endpoint(endpoint)
+    check_endpoint(endpoint, keyed)
     path = endpoint.removeprefix("ipc://")
     # libzmq removes an existing socket file before it binds, alive or not.
     if path != endpoint and not path.startswith("@") and _answers(path):

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from handrail.keys.flood import Gate
+from handrail.keys.connection_limits import ConnectionLimits
 from handrail.keys.host_keys import HostKeys
 from handrail.link.endpoint import EventFd
 from handrail.rate_limit import RateLimit, TokenBuckets
@@ -62,17 +62,17 @@ def answer_zap(request: list[bytes], names: Mapping[str, str]) -> tuple[list[byt
 class ZapAuthenticator:
     """Answers for one socket in a thread, and counts its connections."""
 
-    def __init__(self, sock: zmq.Socket, keys: HostKeys, gate: Gate) -> None:
+    def __init__(self, sock: zmq.Socket, keys: HostKeys) -> None:
         """Begin to answer; the socket may listen from now on.
 
         Args:
             sock: Not listening yet.
             keys: Who may come in.
-            gate: Bounds its connections; belongs to the authenticator's thread until `close`.
         """
         self.unknown_keys = 0  # [-], handshakes with a key that is not listed
         self.rate_limited = 0  # [-], handshakes refused because one key made too many
-        self._keys, self._gate = keys, gate
+        self.limits = ConnectionLimits()  # the thread's own until `close`
+        self._keys = keys
         self._buckets = TokenBuckets(_HANDSHAKES)
         self._logged_at = -_LOG_EVERY_S
         self._stop = threading.Event()
@@ -104,8 +104,7 @@ class ZapAuthenticator:
         for source in (self._zap, self._monitor, self._wake):
             poller.register(source, zmq.POLLIN)
         while not self._stop.is_set():
-            wait = self._gate.look()
-            for ready, _ in poller.poll(None if wait is None else int(1e3 * wait) + 1):
+            for ready, _ in poller.poll():
                 if ready == self._zap:
                     self._reply()
                 elif ready == self._monitor:
@@ -114,7 +113,7 @@ class ZapAuthenticator:
                     self._wake.clear()
             if self._reset.is_set():
                 self._reset.clear()
-                self._gate.forget()
+                self.limits.reset()
         self._monitor.close(linger=0)
         self._zap.close(linger=0)
 
@@ -146,6 +145,6 @@ class ZapAuthenticator:
             except zmq.Again:
                 return
             if event["event"] == zmq.EVENT_ACCEPTED:
-                self._gate.opened(event["value"])
+                self.limits.opened(event["value"])
             elif event["event"] == zmq.EVENT_DISCONNECTED:
-                self._gate.closed(event["value"])
+                self.limits.closed(event["value"])

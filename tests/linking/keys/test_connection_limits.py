@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from made_keys import Actor, Learner, free_ports, keys, new_host
 from made_link import blob, until
 
-from handrail.keys.flood import COMING, Gate, program
+from handrail.keys.connection_limits import COMING, ConnectionLimits
 from handrail.keys.host_keys import HostKeys
 from handrail.rate_limit import RateLimit
 
@@ -72,7 +73,7 @@ def held_by(source: str, port: int) -> int:
 def test_under_a_flood_an_allowed_actor_is_served_and_the_flood_keeps_to_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Gate.__init__, "__defaults__", (40, 100, COMING))
+    monkeypatch.setattr(ConnectionLimits.__init__, "__defaults__", (40, 100, COMING))
     learner_key, robot_key = new_host(tmp_path / "learner"), new_host(tmp_path / "robot")
     keys(tmp_path / "learner", "allow", "robot", robot_key)
     keys(tmp_path / "robot", "allow", "learner", learner_key)
@@ -88,7 +89,7 @@ def test_under_a_flood_an_allowed_actor_is_served_and_the_flood_keeps_to_its_sha
         )
         stack.callback(flood.wait)
         stack.callback(flood.kill)
-        until(lambda: learner.serve() or learner.stream._server.connections >= 40)
+        until(lambda: learner.serve() or learner.stream._server._authenticator.limits.held >= 40)
         actor = Actor(tmp_path, where, HostKeys(tmp_path / "robot"))  # it comes in mid-flood
         stack.callback(actor.close)
         began, held, sent = time.monotonic(), [], 0
@@ -113,77 +114,94 @@ def test_under_a_flood_an_allowed_actor_is_served_and_the_flood_keeps_to_its_sha
         assert [row.t for _, row in learner.store.rows()] == list(range(sent))
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_a_gate_shuts_for_one_source_and_opens_again(family: socket.AddressFamily) -> None:
-    """A real filter in the kernel: connections from one address, then from another."""
-    host = "127.0.0.1" if family == socket.AF_INET else "::1"
-    (address, *_) = free_ports()
-    port = urlsplit(address).port or 0
-    gate = Gate(host, port, per_source=2, total=50)
-    made: list[socket.socket] = []
+class Listener:
+    """A listening socket whose connections are counted as libzmq's are, and clients of it."""
 
-    def comes_in(source: str) -> bool:
-        sock = socket.socket(family)
-        made.append(sock)
-        sock.settimeout(0.3)
+    def __init__(self, limits: ConnectionLimits, family: socket.AddressFamily = socket.AF_INET):
+        self.limits, self.family = limits, family
+        self.host = "127.0.0.1" if family == socket.AF_INET else "::1"
+        self.listening = socket.create_server((self.host, 0), family=family)
+        self.made: list[socket.socket] = []
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (*self.made, self.listening):
+            sock.close()
+
+    def stays(self, source: str) -> bool:
+        """Connect from an address; return whether the connection is left open."""
+        sock = socket.socket(self.family)
         sock.bind((source, 0))
+        sock.connect(self.listening.getsockname()[:2])
+        accepted, _ = self.listening.accept()
+        self.made += [sock, accepted]
+        self.limits.opened(accepted.fileno())
+        sock.settimeout(0.1)
         try:
-            sock.connect((host, port))
+            cut = sock.recv(1) == b""
         except TimeoutError:
-            return False
-        accepted, _ = listening.accept()
-        made.append(accepted)
-        gate.opened(accepted.fileno())
-        return True
-
-    with socket.socket(fileno=gate.descriptor()) as listening:
-        assert comes_in(host)
-        assert comes_in(host)
-        assert gate.held == 2
-        assert not comes_in(host)
-        if family == socket.AF_INET:
-            assert comes_in("127.0.0.9")
-        gate.forget()
-        assert comes_in(host)
-    for sock in made:
-        sock.close()
-    gate.close()
-
-
-def test_a_host_that_comes_and_goes_too_fast_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each connection costs the learner some time, however soon it goes."""
-    monkeypatch.setattr("handrail.keys.flood.PAUSE_S", 1.0)
-    (address, *_) = free_ports()
-    port = urlsplit(address).port or 0
-    gate = Gate("127.0.0.1", port, coming=RateLimit(rate=5.0, burst=4.0))
-
-    def comes_in(source: str) -> bool:
-        with socket.socket() as sock:
-            sock.settimeout(0.2)
-            sock.bind((source, 0))
-            try:
-                sock.connect(("127.0.0.1", port))
-            except TimeoutError:
-                return False
-            accepted, _ = listening.accept()
-            with accepted:
-                gate.opened(accepted.fileno())
-                gate.closed(accepted.fileno())
             return True
-
-    with socket.socket(fileno=gate.descriptor()) as listening:
-        assert gate.look() is None
-        came = [comes_in("127.0.0.7") for _ in range(8)]
-        assert came == [True] * 6 + [False] * 2
-        assert comes_in("127.0.0.8")
-        until(lambda: gate.look() is None)
-        assert comes_in("127.0.0.7")
-    gate.close()
+        assert cut
+        assert accepted.fileno() > 0  # its owner closes it, nobody else
+        self.limits.closed(accepted.fileno())
+        return False
 
 
-def test_with_too_many_in_all_everybody_waits() -> None:
-    assert program(socket.AF_INET, None) == [(0x06, 0, 0, 0)]
-    assert program(socket.AF_INET, []) == [(0x06, 0, 0, 0xFFFFFFFF)]
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_an_address_that_holds_its_share_gets_no_more_and_others_do(
+    family: socket.AddressFamily,
+) -> None:
+    limits = ConnectionLimits(per_address=2, total=50)
+    with Listener(limits, family) as server:
+        assert server.stays(server.host)
+        assert server.stays(server.host)
+        assert not server.stays(server.host)
+        assert limits.held == 2
+        if family == socket.AF_INET:
+            assert server.stays("127.0.0.9")
+        limits.closed(server.made[1].fileno())
+        assert server.stays(server.host)
+        limits.reset()
+        assert limits.held == 0
+        assert server.stays(server.host)
+
+
+def test_with_too_many_in_all_nobody_gets_in() -> None:
+    limits = ConnectionLimits(total=8)
+    with Listener(limits) as server:
+        assert [server.stays(f"127.0.0.{n}") for n in range(2, 12)] == [True] * 8 + [False] * 2
+        limits.closed(server.made[1].fileno())
+        assert server.stays("127.0.0.12")
+
+
+def test_a_host_that_comes_and_goes_too_fast_pauses() -> None:
+    """Each connection costs the learner some time, however soon it goes."""
+    limits = ConnectionLimits(coming=RateLimit(rate=0.5, burst=4.0))
+    with Listener(limits) as server:
+        came = []
+        for _ in range(8):
+            came.append(server.stays("127.0.0.7"))
+            limits.closed(server.made[-1].fileno())
+        assert came[:4] == [True] * 4
+        assert not all(came)
+        assert server.stays("127.0.0.8")
+        until(lambda: server.stays("127.0.0.7"))
+
+
+def test_what_is_no_connection_any_more_is_not_cut(tmp_path: Path) -> None:
+    """libzmq may have closed it, and its descriptor be a file's by now."""
+    limits = ConnectionLimits(total=8)
+    with (tmp_path / "file").open("w") as file:
+        descriptors = len(os.listdir("/proc/self/fd"))
+        limits.opened(file.fileno())
+        file.write("whole")
+    limits.opened(file_number_that_is_closed := 9999)
+    limits.closed(file_number_that_is_closed)
+    assert limits.held == 0
+    assert (tmp_path / "file").read_text() == "whole"
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 1
 
 
 def test_a_learner_may_open_more_files_than_a_burst_takes() -> None:
