@@ -46,6 +46,9 @@ COMMANDS = {
         "a run's rows: ls, verify, repair, prune, export, backup, label, …",
     ),
     "keys": Command("handrail.keys.commands", "this host's keys, and which hosts it lets in"),
+    "check-env": Command(
+        "robot_env.gym.commands", "try a gymnasium environment, and say what is wrong with it"
+    ),
     "doctor": Command("handrail.doctor", "say what works here, and what to do where it doesn't"),
     "host": Command("robot_env.__main__", "the robot's control process"),
     "actor": Command("actor.__main__", "the actor's process"),
@@ -54,7 +57,7 @@ COMMANDS = {
 GROUPS = {
     "work": ("train", "record", "bc", "eval", "report", "risk"),
     "a run": ("new", "status", "data", "recorder"),
-    "this machine": ("doctor", "keys"),
+    "this machine": ("doctor", "check-env", "keys"),
     "the processes of a run (`train` starts them)": ("host", "actor", "learner"),
 }
 EXTRAS = {  # what a missing module is installed by

@@ -51,6 +51,11 @@ class GymEnv:
         self._info_keys: set[str] = set()  # that infos of this episode had
 
     @property
+    def raw(self) -> Any:
+        """The newest observation as the environment gave it."""
+        return self._raw
+
+    @property
     def held_out(self) -> GymEnv | None:
         """The same task with goals that training never shows; None where there are none."""
         if self._may_hold_out and self._held_out is None:

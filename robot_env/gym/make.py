@@ -18,6 +18,10 @@ from handrail.errors import ConfigError
 os.environ.setdefault("MUJOCO_GL", "egl")  # headless; mujoco reads it when it is imported
 
 
+class UnknownEnvironment(ConfigError):
+    """No environment has that id in this process."""
+
+
 def make_registered(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, int | None]:
     """Return a registered environment without its time limit, and that limit [steps], if any.
 
@@ -29,7 +33,8 @@ def make_registered(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, int | Non
         kwargs: Further arguments of it.
 
     Raises:
-        ConfigError: No such environment, a package of it is missing, or an argument is wrong.
+        UnknownEnvironment: No such environment.
+        ConfigError: A package of it is missing, or an argument is wrong.
     """
     module, _, name = env_id.rpartition(":")
     try:
@@ -43,7 +48,9 @@ def make_registered(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, int | Non
             f"({os.getcwd()})"
         ) from None
     except GymnasiumError:
-        raise ConfigError(f"no gymnasium environment {env_id!r}; {_hint(env_id)}") from None
+        raise UnknownEnvironment(
+            f"no gymnasium environment {env_id!r}; {_hint(env_id)}"
+        ) from None
     own = {"disable_env_checker": True, "max_episode_steps": -1, **_picture(spec)}
     try:
         return gymnasium.make(spec, **{**own, **kwargs}), spec.max_episode_steps
