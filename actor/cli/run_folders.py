@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actor.config import Config, load_config, parse_config
-from actor.loop.make_env import spec_of
+from actor.loop.make_env import spec_at_door, spec_of
 from actor.supervisor.supervisor import default_run_folder
 from handrail.config import to_toml
 from handrail.errors import RunFolderError
@@ -29,7 +29,7 @@ def create_configured_run(
         RunFolderError: The folder exists or can't be made.
     """
     config = load_config(name, overrides, command)
-    spec = spec_of(config)
+    spec = spec_at_door(config)
     folder = out or default_run_folder(config.task.name, config.learner.preset, config.run.seed)
     run = create_run(folder, config.task.name, spec.hash, to_toml(config))
     run.spec.write_text(dump_spec(spec), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from handrail.errors import ConfigError
 from handrail.spec import EnvSpec
 from robot_env.env import RobotEnv
 from robot_env.gym.env import GymEnv
+from robot_env.gym.make import UnknownEnvironment
+from robot_env.gym.probe import probe_env
 from robot_env.gym.task import GymTask
 from robot_env.protocol import Env
 from robot_env.tasks import make
 from robot_env.tasks.base import Task
-from robot_env.tasks.kinds import prefix_of
+from robot_env.tasks.kinds import METAWORLD, prefix_of
 
 log = logging.getLogger("actor")
 
@@ -28,18 +31,8 @@ def make_task(config: Config) -> Task | GymTask:
     """
     if prefix_of(config.task.name) is None:
         return make(config.task.name, config.task)
-    task = GymTask(config.task, config.gym)
-    if config.run.demos > 0 and not task.has_expert:
-        raise ConfigError(
-            f"{task.name} has no scripted expert to demonstrate, got run.demos = "
-            f"{config.run.demos}; it must be 0, with a preset that needs no base, such as rlpd"
-        )
-    if config.operator.enabled:
-        raise ConfigError(
-            f"the scripted operator drives the arm only, and {task.name} has none; it must be "
-            f"--operator.no-enabled"
-        )
-    return task
+    _refuse_people(config)
+    return GymTask(config.task, config.gym)
 
 
 def needs_host_process(config: Config) -> bool:
@@ -57,6 +50,21 @@ def spec_of(config: Config) -> EnvSpec:
     if isinstance(task, GymTask):
         task.close()
     return task.spec
+
+
+def spec_at_door(config: Config) -> EnvSpec:
+    """Return the spec of a config's task before a run, and try a gymnasium environment first.
+
+    Raises:
+        ConfigError: As `make_task`, or the environment misbehaves.
+    """
+    if prefix_of(config.task.name) is None:
+        return spec_of(config)
+    _refuse_people(config)
+    try:
+        return probe_env(config.task, config.gym, lambda text: print(text, file=sys.stderr)).spec
+    except UnknownEnvironment:  # to a new process; a script may have registered it in this one
+        return spec_of(config)
 
 
 def make_env(
@@ -81,3 +89,18 @@ def make_env(
     if critic_of is not None:
         host.load_critic_of(critic_of)
     return RobotEnv(host, task)
+
+
+def _refuse_people(config: Config) -> None:
+    """Refuse what wants somebody to demonstrate or to take over where there is nobody."""
+    name = config.task.name
+    if config.run.demos > 0 and prefix_of(name) != METAWORLD:
+        raise ConfigError(
+            f"{name} has no scripted expert to demonstrate, got run.demos = "
+            f"{config.run.demos}; it must be 0, with a preset that needs no base, such as rlpd"
+        )
+    if config.operator.enabled:
+        raise ConfigError(
+            f"the scripted operator drives the arm only, and {name} has none; it must be "
+            f"--operator.no-enabled"
+        )

@@ -9,9 +9,9 @@ from pathlib import Path
 from handrail.config import from_dict, load_toml
 from handrail.errors import ConfigError
 from robot_env.gym.config import GymConfig
-from robot_env.gym.names import prefix_of
 from robot_env.gym.probe import DEADLINE_S, probe_env
 from robot_env.tasks.config import TaskConfig
+from robot_env.tasks.kinds import prefix_of
 
 STEPS, SECONDS = 1_000, 60.0  # an episode, as a rule
 
@@ -20,11 +20,11 @@ def main(argv: list[str]) -> int:
     """Try an environment for an episode and say what was found; return the exit code."""
     arguments = argparse.ArgumentParser(
         prog="handrail check-env",
-        description="Make a gymnasium environment in a process of its own, take random steps to the "
-        "end of an episode, and say what is wrong with it, at which step, and what would be right.",
+        description="Make a gymnasium environment in a process of its own, take random steps to "
+        "the end of an episode, and say what is wrong, at which step, and what would be right.",
         epilog="Every run does the short form of this at its door.",
     )
-    arguments.add_argument("env", help="gym:ID, gym:module:ID, or a TOML file with [task] and [gym]")
+    arguments.add_argument("env", help="gym:ID, gym:module:ID, or a file with [task] and [gym]")
     arguments.add_argument(
         "--deadline", type=float, default=DEADLINE_S, help="of one call [s] (default %(default)g)"
     )
@@ -32,9 +32,7 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("--success-key", help="entry of info that says that the goal is reached")
     options = arguments.parse_args(argv)
     task, config = _tables(options)
-    probe = probe_env(
-        task, config, _say, steps=STEPS, seconds=SECONDS, deadline=options.deadline
-    )
+    probe = probe_env(task, config, _say, steps=STEPS, seconds=SECONDS, deadline=options.deadline)
     spec = probe.spec
     parts = ", ".join(f"{name} {stop - start}" for name, (start, stop) in spec.slices.items())
     _say(f"{task.name}: state of {spec.state} ({parts}), {spec.action} actions, "

@@ -48,9 +48,7 @@ def make_registered(env_id: str, kwargs: dict[str, Any]) -> tuple[Any, int | Non
             f"({os.getcwd()})"
         ) from None
     except GymnasiumError:
-        raise UnknownEnvironment(
-            f"no gymnasium environment {env_id!r}; {_hint(env_id)}"
-        ) from None
+        raise UnknownEnvironment(f"no gymnasium environment {env_id!r}; {_hint(env_id)}") from None
     own = {"disable_env_checker": True, "max_episode_steps": -1, **_picture(spec)}
     try:
         return gymnasium.make(spec, **{**own, **kwargs}), spec.max_episode_steps

@@ -92,7 +92,8 @@ def probe_env(
         try:
             return _follow(task.name, child, reading, faults.name, say, deadline)
         finally:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # it, and what the environment has started
             child.wait()
             os.close(reading)
 

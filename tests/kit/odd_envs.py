@@ -43,6 +43,8 @@ class Odd(gymnasium.Env[np.ndarray, np.ndarray]):
                 log.write(f"{os.getpid()}\n")
         if fault == "float_image":
             self.observation_space = spaces.Box(0.0, 1.0, (64, 64, 3), np.float32)
+        if fault == "float_in_int":
+            self.observation_space = spaces.Box(-9, 9, (3,), np.int32)
         if fault == "raise_in_init":
             raise RuntimeError("no such gripper")
 
@@ -76,8 +78,6 @@ class Odd(gymnasium.Env[np.ndarray, np.ndarray]):
             observation = np.zeros(4, np.float32)
         if wrong and self.fault == "text":
             observation = np.array(["a", "b", "c"])
-        if self.fault == "float64_in_int":
-            observation = observation.astype(np.float64)
         reward = REWARDS.get(self.fault, 0.5) if wrong else 0.5
         terminated = self.t >= LIMIT // 2
         info = {"is_success": True} if terminated and self.fault == "late_success" else {}
