@@ -2,7 +2,7 @@
 
 What is left of a line is small numbers, and zstd's entropy coder takes a fifth to a third off the
 frame of a noisy camera, in which lz4 finds nothing and plain zstd a tenth
-(benchmarks/studies/frames.py). A frame that would hardly be shorter stays as it is.
+(docs/architecture.md). A frame that would hardly be shorter stays as it is.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A file on a disk is no place for it. The kernel writes dirty pages now and then and protects them
 meanwhile; the loop's next write then waits for the file system's journal, and with it for whoever
-syncs a file at that moment: 32 ms were measured (`python
-benchmarks/studies/ring.py`), and a Franka gives up after 20.
+syncs a file at that moment: 32 ms were measured (docs/recorder.md), and a Franka gives up after 20.
 """
 
 from __future__ import annotations
