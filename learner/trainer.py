@@ -362,7 +362,7 @@ class Trainer:
             chunks = np.asarray(predict(self.spec.action, base, self.normaliser, padded))
             phase = int(rng.integers(execute))
             rolled = relabel_episode(lambda _, c=chunks: c, states, execute, phase)
-            self.replay.set_base(slots, *rolled, valid=True)
+            self.replay.set_context(slots, rolled)
 
     def _fit_normaliser_from_rollouts(self) -> None:
         if not self._normalised:

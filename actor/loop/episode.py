@@ -11,6 +11,7 @@ import numpy as np
 from controllers.robot import Authority
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
+from learner.bases.protocol import BaseContext
 from robot_env.protocol import Env
 
 Sink = Callable[[Transition], None]
@@ -20,9 +21,7 @@ class ActionRecord(NamedTuple):
     """What a policy wants of one step, with the base's context at the same observation."""
 
     action: np.ndarray  # (A,) float32, in [-1, 1]
-    base_action: np.ndarray  # (A,) float32, 0 without a base
-    base_pos: int = 0
-    base_valid: bool = False
+    base: BaseContext
     q: float = float("nan")  # value of the action under the critics, where known
 
 
@@ -146,9 +145,9 @@ def run_episode(
                 action=action,
                 policy_action=decision.action,
                 filter_delta=np.asarray(info["filter_delta"], np.float32),
-                base_action=decision.base_action,
-                base_pos=decision.base_pos,
-                base_valid=decision.base_valid,
+                base_action=decision.base.action,
+                base_pos=decision.base.position,
+                base_valid=decision.base.valid,
                 reward=float(reward),
                 terminated=bool(terminated),
                 truncated=bool(truncated),
@@ -168,7 +167,7 @@ def run_episode(
         complete = terminated or truncated
         cut = not complete and t == max_steps
     if complete or cut:
-        sink(_end_row(spec, episode, t, source, observation, policy.act(observation, info)))
+        sink(_end_row(spec, episode, t, source, observation, policy.act(observation, info).base))
     q = q_sum / t if t else float("nan")
     return EpisodeResult(success, reward_sum, t, human_steps, takeovers, complete, q, info)
 
@@ -179,7 +178,7 @@ def _end_row(
     t: int,
     source: Source,
     observation: dict[str, Any],
-    final: ActionRecord,
+    base: BaseContext,
 ) -> Transition:
     nothing = np.zeros(spec.action, np.float32)
     return Transition(
@@ -190,9 +189,9 @@ def _end_row(
         action=nothing,
         policy_action=nothing,
         filter_delta=nothing,
-        base_action=final.base_action,
-        base_pos=final.base_pos,
-        base_valid=final.base_valid,
+        base_action=base.action,
+        base_pos=base.position,
+        base_valid=base.valid,
         end=True,
         images=observation.get("images", {}),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from actor.loop.episode import ActionRecord
+from learner.bases.protocol import no_base
 from learner.policy.policy import Mode, Policy
 from robot_env.protocol import EnvTask
 
@@ -36,7 +37,7 @@ class LearnedPolicy:
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> ActionRecord:
         """Return the policy's action and the base's context."""
         out = self._policy.act(observation["state"], mode=self._mode, env_step=self._env_step())
-        return ActionRecord(out.action, out.base_action, out.base_pos, out.base_valid, out.q)
+        return ActionRecord(out.action, out.base, out.q)
 
     def flush(self) -> None:
         """Drop the base's planned chunk."""
@@ -59,7 +60,7 @@ class ScriptedActingPolicy:
         """Return the script's action."""
         action = self._script.act(*info["script_inputs"])
         action = np.clip(action, -1, 1).astype(np.float32)
-        return ActionRecord(action, np.zeros(self._actions, np.float32))
+        return ActionRecord(action, no_base(self._actions))
 
     def flush(self) -> None:
         """Do nothing: a script plans no further than its next action."""

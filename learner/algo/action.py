@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from handrail.config import check
 from handrail.spec import EnvSpec
+from learner.bases.protocol import BaseContext
 from learner.config import LearnerConfig
 from learner.nets.mlp import Params, ensemble, mlp
 
@@ -28,14 +29,6 @@ LOG_STD_RANGE = (-5.0, 2.0)
 POSITION_UNIT = 0.1  # [1/steps], brings positions in a chunk to the size of the other inputs
 
 Use = Literal["explore", "target", "loss", "eval"]
-
-
-class BaseContext(NamedTuple):
-    """What the learner needs from the base at one step; computed on the actor and stored."""
-
-    action: jax.Array  # (..., A), the element of the chunk that the base would execute now
-    position: jax.Array  # (...,), [steps], index of it within the chunk
-    valid: jax.Array  # (...,), 0 where there is no base or it failed
 
 
 class ResidualAction(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from learner.algo.action import BaseContext
+from learner.bases.protocol import BaseContext
 
 
 class Rows(NamedTuple):

@@ -33,9 +33,21 @@ class Base(Protocol):
         ...
 
 
-class StepContext(NamedTuple):
-    """The base's context at one env step, as it is stored with the row."""
+class BaseContext(NamedTuple):
+    """What the base says at one step or many: computed on the actor, stored, trained on.
 
-    action: np.ndarray  # (A,) float32
-    position: int  # [-], of the action within its chunk
-    valid: bool  # False: no base, or it failed
+    Numbers of one step while acting, arrays of numpy or jax with leading axes (...) elsewhere.
+    """
+
+    action: Any  # (..., A) float32, the element of the chunk that the base would execute now
+    position: Any  # (...,) [steps], index of it within the chunk
+    valid: Any  # (...,), 0 or False where there is no base or it failed
+
+
+def no_base(action: int) -> BaseContext:
+    """Return the context of one step where there is no base, or it failed.
+
+    Args:
+        action: A.
+    """
+    return BaseContext(np.zeros(action, np.float32), 0, False)

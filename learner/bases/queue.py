@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from learner.bases.protocol import Base, Carry, StepContext
+from learner.bases.protocol import Base, BaseContext, Carry, no_base
 
 Propose = Callable[[np.ndarray], np.ndarray]
 
@@ -31,24 +31,22 @@ class ChunkQueue:
         self._chunk = None
         self._position = 0
 
-    def next(self, state: np.ndarray) -> StepContext:
+    def next(self, state: np.ndarray) -> BaseContext:
         """Return the base's context at a state (S,), one env step after the last call."""
         if self._base is None:
-            return StepContext(np.zeros(self._action, np.float32), 0, False)
+            return no_base(self._action)
         if self._chunk is None or self._position >= self._base.execute:
             self._chunk, self._carry = self._base.propose(state, None, self._carry)
             self._position = 0
         if not np.isfinite(self._chunk[self._position]).all():
             self.flush()
-            return StepContext(np.zeros(self._action, np.float32), 0, False)
-        context = StepContext(self._chunk[self._position].copy(), self._position, True)
+            return no_base(self._action)
+        context = BaseContext(self._chunk[self._position].copy(), self._position, True)
         self._position += 1
         return context
 
 
-def relabel_episode(
-    propose: Propose, states: np.ndarray, execute: int, phase: int
-) -> tuple[np.ndarray, np.ndarray]:
+def relabel_episode(propose: Propose, states: np.ndarray, execute: int, phase: int) -> BaseContext:
     """Return what the queue would have handed out along a recorded episode.
 
     Fresh proposals at every frame would only ever show the learner the first action of a chunk. The
@@ -61,9 +59,9 @@ def relabel_episode(
         phase: Actions by which the first chunk is cut short, below `execute`.
 
     Returns:
-        Base actions (T, A) and their positions (T,).
+        The context of its T steps.
     """
     steps = np.arange(len(states))
     asked = np.maximum(0, (steps + phase) // execute * execute - phase)
     chunks = np.asarray(propose(states))
-    return chunks[asked, steps - asked], steps - asked
+    return BaseContext(chunks[asked, steps - asked], steps - asked, np.ones(len(states), bool))

@@ -14,6 +14,7 @@ from handrail.errors import Error
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
 from learner.algo.batch import Rows, Slots
+from learner.bases.protocol import BaseContext
 from learner.config import AtTakeover, LearnerConfig
 from learner.data.image_buffer import ImageBatch, ImageBuffer
 from learner.data.index_set import IndexSet
@@ -174,14 +175,12 @@ class Replay:
             slots.append(before[slots[-1]])
         return slots[::-1]
 
-    def set_base(
-        self, slots: np.ndarray, action: np.ndarray, position: np.ndarray, valid: bool
-    ) -> None:
-        """Overwrite the base's context of rows: (N,), (N, A), (N,)."""
+    def set_context(self, slots: np.ndarray, context: BaseContext) -> None:
+        """Overwrite the base's context of rows at some slots (N,)."""
         self.changed[slots] = True
-        self.rows[slots, self._base : self._base + self._a] = action
-        self.rows[slots, -3] = position
-        self.rows[slots, -2] = valid
+        self.rows[slots, self._base : self._base + self._a] = context.action
+        self.rows[slots, -3] = context.position
+        self.rows[slots, -2] = context.valid
 
     def states(self, slots: np.ndarray) -> np.ndarray:
         """Return the observations (N, S) at some slots."""
@@ -191,10 +190,10 @@ class Replay:
         """Return the executed actions (N, A) at some slots."""
         return self.rows[slots, self._s : self._base]
 
-    def context(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the base's action (N, A), position (N,) and validity (N,) at some slots."""
+    def context(self, slots: np.ndarray) -> BaseContext:
+        """Return the base's context at some slots (N,)."""
         rows = self.rows[slots]
-        return rows[:, self._base : self._base + self._a], rows[:, -3], rows[:, -2]
+        return BaseContext(rows[:, self._base : self._base + self._a], rows[:, -3], rows[:, -2])
 
     def episodes(self, source: Source) -> list[np.ndarray]:
         """Return the slots of each stretch of linked rows from one source, in order of arrival."""

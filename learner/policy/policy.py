@@ -13,9 +13,9 @@ import numpy as np
 from handrail.errors import Error
 from handrail.spec import EnvSpec
 from learner.algo import schedule
-from learner.algo.action import ActionComposer, BaseContext, make_action_composer
+from learner.algo.action import ActionComposer, make_action_composer
 from learner.bases.bc import BCBase
-from learner.bases.protocol import StepContext
+from learner.bases.protocol import BaseContext
 from learner.bases.queue import ChunkQueue
 from learner.config import BaseConfig, LearnerConfig
 from learner.nets.mlp import Params
@@ -30,9 +30,7 @@ class PolicyStep(NamedTuple):
     """An action and how it came about."""
 
     action: np.ndarray  # (A,) float32, in [-1, 1]
-    base_action: np.ndarray  # (A,) float32, 0 without a base
-    base_pos: int  # [-], of base_action within its chunk
-    base_valid: bool
+    base: BaseContext  # at the same state
     edit: np.ndarray  # (A,) float32, before the reach; 0 where the base's action was chosen
     q: float  # value of the action where the critics are at hand, else nan
 
@@ -174,9 +172,9 @@ class Policy:
             ),
             np.asarray([self._seed, number], np.uint32),
         )
-        return PolicyStep(np.asarray(action), *context, np.asarray(edit), float(q))
+        return PolicyStep(np.asarray(action), context, np.asarray(edit), float(q))
 
-    def _roll_out(self, context: StepContext, mode: Mode, number: int) -> PolicyStep:
+    def _roll_out(self, context: BaseContext, mode: Mode, number: int) -> PolicyStep:
         action = context.action.copy()
         if mode == "explore":
             rng = np.random.default_rng((int(self._seed), 8, number))
@@ -185,7 +183,7 @@ class Policy:
             elif context.valid:
                 action = action + rng.normal(0.0, self.config.collect_noise, self.spec.action)
             action = np.clip(action, -1.0, 1.0).astype(np.float32)
-        return PolicyStep(action, *context, np.zeros(self.spec.action, np.float32), float("nan"))
+        return PolicyStep(action, context, np.zeros(self.spec.action, np.float32), float("nan"))
 
 
 def _act(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handrail.errors import Error
-from learner.algo.action import ActionComposer, BaseContext
+from learner.algo.action import ActionComposer
 from learner.data.replay import Replay
 from learner.nets.pytree_io import flatten, unflatten
 from learner.policy.publish_guard import (
@@ -129,4 +129,4 @@ def draw_probe(replay: Replay, rng: np.random.Generator) -> ProbeStates:
     if len(recent):
         newest = PROBE // 2 if len(replay.prior_data) else PROBE
         slots[:newest] = rng.choice(recent, newest)
-    return ProbeStates(replay.states(slots), BaseContext(*map(jnp.asarray, replay.context(slots))))
+    return ProbeStates(replay.states(slots), jax.tree.map(jnp.asarray, replay.context(slots)))

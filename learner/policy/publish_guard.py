@@ -27,7 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learner.algo.action import ActionComposer, BaseContext
+from learner.algo.action import ActionComposer
+from learner.bases.protocol import BaseContext
 from learner.nets.normaliser import normalise
 from learner.policy.weights import PolicyWeights
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from handrail.spec import EnvSpec
 from handrail.transition import Source, Transition
+from learner.bases.protocol import BaseContext, no_base
 from learner.config import BaseConfig, LearnerConfig
 from learner.policy.policy import Mode, Policy
 from learner.trainer import Trainer
@@ -68,10 +69,10 @@ def row(
     success: bool,
     truncated: bool,
     source: Source,
-    base: tuple[np.ndarray, int, bool] | None = None,
+    base: BaseContext | None = None,
 ) -> Transition:
     zero = np.zeros(len(action), np.float32)
-    base_action, base_pos, base_valid = base or (zero, 0, False)
+    base = base or no_base(len(action))
     return Transition(
         episode=episode,
         t=t,
@@ -80,9 +81,9 @@ def row(
         action=action,
         policy_action=action,
         filter_delta=zero,
-        base_action=base_action,
-        base_pos=base_pos,
-        base_valid=base_valid,
+        base_action=base.action,
+        base_pos=base.position,
+        base_valid=base.valid,
         reward=float(success),
         terminated=success,
         truncated=truncated,
@@ -95,7 +96,7 @@ def end_row(
     t: int,
     state: np.ndarray,
     source: Source,
-    base: tuple[np.ndarray, int, bool] | None = None,
+    base: BaseContext | None = None,
 ) -> Transition:
     made = row(episode, t, state, np.zeros(SPEC.action, np.float32), False, False, source, base)
     return replace(made, end=True)
@@ -110,10 +111,11 @@ def run_episode(
     while True:
         steps = trainer.env_steps if trainer is not None else None
         out = policy.act(state, mode, steps)
-        base = (out.base_action, out.base_pos, out.base_valid)
         nxt, success, truncated = env.step(out.action)
         if trainer is not None:
-            trainer.add(row(episode, t, state, out.action, success, truncated, Source.ONLINE, base))
+            trainer.add(
+                row(episode, t, state, out.action, success, truncated, Source.ONLINE, out.base)
+            )
             if trainer.due():
                 trainer.advance(trainer.due(), report=False)
             if trainer.env_steps % PUBLISH_STEPS == 0:
@@ -123,8 +125,7 @@ def run_episode(
             break
     if trainer is not None:
         last = policy.act(state, mode, trainer.env_steps)
-        base = (last.base_action, last.base_pos, last.base_valid)
-        trainer.add(end_row(episode, t, state, Source.ONLINE, base))
+        trainer.add(end_row(episode, t, state, Source.ONLINE, last.base))
     return success
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from handrail.errors import ConfigError
 from handrail.spec import EnvSpec
-from learner.algo.action import BaseContext, clip_straight_through, make_action_composer
+from learner.algo.action import clip_straight_through, make_action_composer
 from learner.algo.batch import Batch
 from learner.algo.critic import td_target
 from learner.algo.update import init_state
+from learner.bases.protocol import BaseContext
 from learner.config import LearnerConfig, PresetName
 from learner.nets.mlp import ensemble, init_ensemble, take_heads
 from learner.nets.normaliser import fit, normalise

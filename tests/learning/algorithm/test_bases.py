@@ -77,7 +77,8 @@ def test_relabelling_hands_out_what_a_queue_would(phase):
     def propose(many):
         return np.stack([base.propose(s, None, None)[0] for s in many])
 
-    actions, positions = relabel_episode(propose, states, 3, phase)
+    actions, positions, valid = relabel_episode(propose, states, 3, phase)
+    assert valid.all()
     base.asked.clear()
     queue = ChunkQueue(base, 2)
     first = 3 - phase

@@ -12,7 +12,7 @@ import pytest
 from made_rows import SPEC, make_episode
 
 from handrail.transition import Source
-from learner.algo.action import ActionComposer, BaseContext, make_action_composer
+from learner.algo.action import ActionComposer, make_action_composer
 from learner.algo.actor import _bc_loss, actor_loss
 from learner.algo.batch import Batch, unpack
 from learner.algo.update import (
@@ -25,6 +25,7 @@ from learner.algo.update import (
     init_state,
     make_update,
 )
+from learner.bases.protocol import BaseContext
 from learner.data.replay import Replay
 from learner.nets.mlp import ensemble, init_ensemble
 from learner.nets.normaliser import identity

@@ -10,8 +10,9 @@ from made_rows import SPEC, make_episode
 
 from handrail.errors import ConfigError
 from handrail.transition import Source
-from learner.algo.action import BaseContext, make_action_composer
+from learner.algo.action import make_action_composer
 from learner.algo.update import init_state
+from learner.bases.protocol import BaseContext
 from learner.config import BaseConfig
 from learner.policy.policy import Policy
 from learner.presets import preset
@@ -103,7 +104,7 @@ def test_a_run_of_idql_trains_critics_only_and_acts_by_them():
     for step in range(100, 120):
         policy.reset()
         chosen.append(policy.act(state, "eval", step))
-    moved = [out for out in chosen if not np.array_equal(out.action, out.base_action)]
+    moved = [out for out in chosen if not np.array_equal(out.action, out.base.action)]
     assert moved, "no sample was ever preferred"
     assert len({out.action.tobytes() for out in chosen}) > 10  # each step draws its own samples
     again = Policy(SPEC, config, base)

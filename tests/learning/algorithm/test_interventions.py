@@ -224,9 +224,7 @@ class Queued:
         context = self.queue.next(observation["state"])
         return ActionRecord(
             np.full(self.actions, 0.1, np.float32),
-            np.zeros(self.actions, np.float32),
-            context.position,
-            context.valid,
+            context._replace(action=np.zeros(self.actions, np.float32)),
         )
 
     def flush(self) -> None:

@@ -14,7 +14,7 @@ from handrail.errors import ConfigError
 from learner.algo import schedule
 from learner.algo.utd_governor import allowed
 from learner.config import LearnerConfig
-from learner.policy import residual_schedule
+from learner.policy import ramp
 from learner.presets import PRESETS, preset
 from learner.utd_scaling import MULTIPLE, scaled
 
@@ -102,9 +102,9 @@ def test_phases_scale_with_the_budget(factor):
     made = schedule.critic_updates(short), schedule.critic_updates(long)
     for share in (0.06, 0.1, 0.15, 0.5):
         gains = [
-            residual_schedule.residual_gain(
+            ramp.residual_gain(
                 config,
-                residual_schedule.initial_ramp(config),
+                ramp.initial_ramp(config),
                 round(share * config.total_steps),
                 updates,
             )
@@ -113,13 +113,8 @@ def test_phases_scale_with_the_budget(factor):
         assert gains[0] == pytest.approx(gains[1])
         counts = [allowed(config, round(share * config.total_steps)) for config in (short, long)]
         assert counts[1] == pytest.approx(factor * counts[0], rel=1e-3)
-    assert residual_schedule.residual_gain(long, residual_schedule.initial_ramp(long), 0, 0) == 0.0
-    assert (
-        residual_schedule.residual_gain(
-            long, residual_schedule.initial_ramp(long), long.total_steps, made[1]
-        )
-        == 1.0
-    )
+    assert ramp.residual_gain(long, ramp.initial_ramp(long), 0, 0) == 0.0
+    assert ramp.residual_gain(long, ramp.initial_ramp(long), long.total_steps, made[1]) == 1.0
 
 
 def test_budget_of_a_run_is_the_learners():

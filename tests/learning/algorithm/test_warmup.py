@@ -64,7 +64,7 @@ def test_until_the_critics_are_warm_the_base_acts(residual):
         policy.load({**meta, "updates": updates, "proven": True}, {**arrays, **moved})
         policy.reset()
         out = policy.act(state, "eval", 200)
-        assert np.array_equal(out.action, out.base_action) == by_base
+        assert np.array_equal(out.action, out.base.action) == by_base
 
 
 def test_an_evaluation_is_the_bases_until_edits_are_proven(residual):
@@ -83,7 +83,7 @@ def test_an_evaluation_is_the_bases_until_edits_are_proven(residual):
         policy.load({**meta, "updates": 60, "proven": proven}, {**arrays, **moved})
         policy.reset()
         out = policy.act(state, mode, 200)
-        assert np.array_equal(out.action, out.base_action) == by_base, (mode, proven)
+        assert np.array_equal(out.action, out.base.action) == by_base, (mode, proven)
 
 
 def test_normaliser_is_fitted_to_the_demonstrations_once(residual):

@@ -11,6 +11,7 @@ from made_rows import SPEC, make_episode
 
 from handrail.transition import Source
 from learner.algo.batch import Resident, gather
+from learner.bases.protocol import BaseContext
 from learner.config import BaseConfig, LearnerConfig
 from learner.data.device_replay import CHUNK
 from learner.data.prefetch import AHEAD, Prefetcher
@@ -71,7 +72,8 @@ def test_rows_on_the_device_follow_every_change_and_the_rings_wrap():
             replay.add(row)
         if episode % 7 == 0:
             slots = replay.online.members()[:3]
-            replay.set_base(slots, np.full((3, SPEC.action), episode / 1e3), np.ones(3), True)
+            context = BaseContext(np.full((3, SPEC.action), episode / 1e3), np.ones(3), True)
+            replay.set_context(slots, context)
         packed = feed.packed(2 * episode)
         assert isinstance(packed, Resident)
         np.testing.assert_array_equal(packed.rows, replay.rows)

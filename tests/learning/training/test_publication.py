@@ -16,8 +16,9 @@ from test_trainer import BASE, RESFIT, demos, feed, online, trainer_with
 from actor.link.remote import RemoteLearnerClient
 from handrail.config import to_dict
 from handrail.run_folder import create_run, read_metrics
-from learner.algo.action import BaseContext, make_action_composer
+from learner.algo.action import make_action_composer
 from learner.algo.update import init_state
+from learner.bases.protocol import BaseContext
 from learner.data.holdout import is_held_out
 from learner.nets.mlp import Params
 from learner.nets.normaliser import identity

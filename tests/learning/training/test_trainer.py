@@ -161,8 +161,8 @@ def test_running_policy_starts_as_the_base_to_the_bit(name):
             out = acting.act(state, "eval", step)
             expected = base.act(state, "base")
             assert out.action.tobytes() == expected.action.tobytes()
-            assert out.action.tobytes() == out.base_action.tobytes()
-            assert out.base_pos == t % 4
+            assert out.action.tobytes() == out.base.action.tobytes()
+            assert out.base.position == t % 4
 
 
 def test_roll_outs_before_learning_are_the_base_with_noise():
@@ -170,7 +170,7 @@ def test_roll_outs_before_learning_are_the_base_with_noise():
     trainer.fit_base()
     policy = policy_of(trainer)
     out = policy.act(np.zeros(3, np.float32), "explore", 0)
-    moved = np.abs(out.action - out.base_action)
+    moved = np.abs(out.action - out.base.action)
     assert 0 < moved.max() < 0.6
     assert policy.phase == "collect"
 
@@ -225,7 +225,7 @@ def test_critics_are_published_only_where_selection_needs_them():
     trainer.fit_base()
     assert any(name.startswith("critic/") for name in trainer.packet()[1])
     out = policy_of(trainer).act(np.zeros(3, np.float32), "eval", 199)
-    assert out.base_valid
+    assert out.base.valid
 
 
 def test_weights_that_are_not_finite_are_never_published(trained):

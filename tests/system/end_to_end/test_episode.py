@@ -51,7 +51,7 @@ class Steady:
             self.first.append(observation["state"])
         self._new = False
         context = self.queue.next(observation["state"])
-        return ActionRecord(context.action + np.float32(0.05), *context)
+        return ActionRecord(context.action + np.float32(0.05), context)
 
     def flush(self) -> None:
         self.queue.flush()
