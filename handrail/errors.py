@@ -41,5 +41,9 @@ class CheckpointError(Error, ValueError):
     """A checkpoint is missing, damaged, or of another format or config."""
 
 
+class TrainingFailed(Error):
+    """Training can't come to anything any more; the message says why and what is kept."""
+
+
 class RunFolderError(Error, ValueError):
     """A run folder is missing, in use, of another task, or of a newer format."""

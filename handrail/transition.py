@@ -86,7 +86,10 @@ class Transition:
                     f"transition.images.{name} must be uint8 {tuple(spec.images[name])}, "
                     f"got {image.dtype} {image.shape}"
                 )
-        if not np.isfinite(self.reward):
-            raise ProtocolMismatch(f"transition.reward must be finite, got {self.reward}")
+        if not abs(self.reward) <= _LARGEST:  # kept as float32
+            raise ProtocolMismatch(
+                f"transition.reward must be finite, also as float32, got {self.reward} in step "
+                f"{self.t} of episode {self.episode}"
+            )
         if not 0.0 <= self.cost <= _LARGEST:
             raise ProtocolMismatch(f"transition.cost must be finite and 0 or more, got {self.cost}")

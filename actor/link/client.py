@@ -68,6 +68,14 @@ class LearnerClient(Protocol):
         """
         ...
 
+    def keep(self) -> None:
+        """Have the learner write down what it has learned.
+
+        Raises:
+            TrainingFailed: Nothing that could be kept has come of it.
+        """
+        ...
+
     def status(self) -> dict[str, Any]:
         """Return the link's part of a row of metrics."""
         ...

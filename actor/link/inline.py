@@ -9,8 +9,9 @@ from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.metrics import Metrics
 from handrail.transition import Transition
 from learner.policy.policy import Policy
+from learner.service.health import Health
 from learner.service.progress import RunProgress
-from learner.service.server import metrics_row, report_guard_change
+from learner.service.server import metrics_row
 from learner.store.store import Store
 from learner.trainer import Trainer
 
@@ -30,6 +31,7 @@ class InlineLearnerClient:
         demos: int,
         publish_steps: int,
         store: Store | None = None,
+        health: Health | None = None,
     ) -> None:
         self._trainer = trainer
         self._run_progress = run_progress
@@ -37,12 +39,14 @@ class InlineLearnerClient:
         self._demos = demos
         self._publish_steps = publish_steps
         self._store = store
+        self._health = health
         self._unstored: list[Transition] = []
         self._published = -1
         self._reported = 0
 
     def send(self, row: Transition) -> None:
         """Give the row to the trainer, and to the store once an episode."""
+        row.validate(self._trainer.spec)
         self._trainer.add(row)
         self._run_progress.add(row, ACTOR)
         if self._store is not None:
@@ -76,6 +80,7 @@ class InlineLearnerClient:
             if self._run_progress.demos < self._demos:
                 return
             trainer.fit_base(lambda row: self._metrics.write("base", **row))
+            self._keep(now=True)
         if trainer.due():
             trainer.advance(trainer.due(), report=False)
         if self._published < 0 or trainer.env_steps - self._published >= self._publish_steps:
@@ -83,6 +88,7 @@ class InlineLearnerClient:
         if trainer.env_steps - self._reported >= METRICS_STEPS:
             self._reported = trainer.env_steps
             self._metrics.write("learner", **metrics_row(trainer))
+        self._keep()
 
     def may_step(self, env_steps: int) -> bool:
         """Return True: nothing is ever owed."""
@@ -98,8 +104,23 @@ class InlineLearnerClient:
         self._publish(policy)
         self._metrics.write("learner", **metrics_row(self._trainer))
 
+    def keep(self) -> None:
+        """Write a checkpoint."""
+        self._keep(now=True)
+
     def _publish(self, policy: Policy) -> None:
         before = self._trainer.publication.decision
         policy.load(*self._trainer.packet())
-        report_guard_change(self._trainer, before, self._metrics)
         self._published = self._trainer.env_steps
+        if self._health is not None:
+            self._health.check_publication(before)
+
+    def _keep(self, now: bool = False) -> None:
+        """Write a checkpoint if it is time to, and before it the rows that it has seen."""
+        if self._health is None or not (now or self._health.due()):
+            return
+        self.flush()
+        if now:
+            self._health.checkpoint()
+        else:
+            self._health.checkpoint_if_due()

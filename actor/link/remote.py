@@ -36,6 +36,7 @@ from learner.risk.publish import TOPIC
 
 log = logging.getLogger("actor")
 
+KEEP_S = 30.0  # [s], for a learner that writes a checkpoint
 PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
 
 
@@ -186,6 +187,15 @@ class RemoteLearnerClient:
                 raise Stopped
             time.sleep(0.02)
             self.refresh(policy)
+
+    def keep(self) -> None:
+        """Have the learner write a checkpoint.
+
+        Raises:
+            TrainingFailed: Its weights are not finite.
+            LinkTimeout: It doesn't answer in time.
+        """
+        self._requests.call("checkpoint", {}, timeout_s=KEEP_S)
 
     def status(self) -> dict[str, Any]:
         """Return what waits for the learner and for how long, and the state of the connection.

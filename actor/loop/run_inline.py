@@ -14,6 +14,7 @@ from handrail.metrics import Metrics
 from handrail.process import stop_on_signals
 from handrail.run_folder import Run
 from learner.policy.policy import Policy
+from learner.service.health import Health
 from learner.service.progress import RunProgress
 from learner.service.restore import checkpoint, restore
 from learner.store.checkpoint import Checkpoints
@@ -40,8 +41,9 @@ def inline_session(
     run_progress = RunProgress()
     restore(trainer, run_progress, store, checkpoints)
     metrics = Metrics(run, "inline")
+    health = Health(trainer, checkpoints, metrics)
     link = InlineLearnerClient(
-        trainer, run_progress, metrics, config.run.demos, config.run.publish_steps, store
+        trainer, run_progress, metrics, config.run.demos, config.run.publish_steps, store, health
     )
     env = make_env(config, task, run.folder, lambda text: metrics.write("event", text=text))
     intervener = None

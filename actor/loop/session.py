@@ -80,6 +80,7 @@ class Session:
         self.wait_for_weights()
         self.train(self.config.run.steps)
         self.link.wait_for_updates(self.policy, self.env_steps)
+        self.link.keep()
         self.evaluate(self.config.run.eval_episodes)
 
     def record(self, count: int) -> None:

@@ -88,6 +88,7 @@ def line(state: LiveState, plan: Plan, now: float) -> str:
             "compiling"
             if compiling(state)
             else f"updates/step {_figure(state.learner.get('updates_per_step'), 2)}",
+            *([f"weights refused {n} times"] if (n := state.learner.get("refusals")) else []),
             f"tick {_figure(state.actor.get('tick_us'), 0)} us",
             f"spool {_count(state.actor.get('spool_depth'))}",
         ]
@@ -198,6 +199,10 @@ def _learning(state: LiveState, now: float) -> RenderableType:
     elif state.version is None:
         table.add_row("policy", _value("–"))
     else:
+        if learner.get("refusals"):
+            refused = f"newer ones refused {_count(learner['refusals'])} times"
+            table.add_row("policy", Text(f"v{state.version} · {refused}", BAD))
+            return table
         age = f"{max(0.0, now - state.version_time):.0f} s old" if state.phase in TRAINING else ""
         table.add_row("policy", _value(f"v{state.version}", age))
     return table

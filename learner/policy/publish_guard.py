@@ -60,6 +60,7 @@ class GuardDecision(NamedTuple):
     reason: str  # why it was refused, or accepted from afar; else empty
     change: float  # [-], mean |a_new - a_old| / reach; nan where it wasn't compared
     refusals: int  # in a row, this one included; 0 where accepted
+    finite: bool = True  # whether every weight is
 
 
 @partial(jax.jit, static_argnums=0)
@@ -111,7 +112,9 @@ def check_candidate(
         consistent_refusals=0, refusals=guard_state.refusals + 1, updates=updates
     )
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(candidate)):
-        return refused, GuardDecision(False, "weights are not finite", nan, refused.refusals)
+        return refused, GuardDecision(
+            False, "weights are not finite", nan, refused.refusals, finite=False
+        )
     accepted = GuardState(candidate, candidate, updates=updates)
     if guard_state.good is None or guard_state.last is None:
         return accepted, GuardDecision(True, "", nan, 0)

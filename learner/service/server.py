@@ -27,11 +27,11 @@ from handrail.run_folder import Run
 from handrail.spec import EnvSpec
 from handrail.storage.disk import DiskMonitor
 from learner.config import BaseConfig, LearnerConfig
-from learner.policy.publish_guard import GuardDecision, describe_change
 from learner.policy.weights import split_base, to_float16
 from learner.risk.publish import TOPIC, CriticWatch
+from learner.service.health import Health, refusals
 from learner.service.progress import RunProgress
-from learner.service.restore import checkpoint, ingest, restore
+from learner.service.restore import ingest, restore
 from learner.store.admin.label import store_waiting_labels
 from learner.store.checkpoint import Checkpoints
 from learner.store.store import Store
@@ -40,7 +40,6 @@ from learner.trainer import Trainer
 log = logging.getLogger("learner")
 
 STATUS_PERIOD = 1.0  # [s], between rows of metrics
-CHECKPOINT_PERIOD = 30.0  # [s]
 PUBLISH_PERIOD = 0.1  # [s], between publications while the actors wait for none
 IDLE_WAIT = 0.02  # [s], how long to wait for rows when no update is due
 SLICE = 10  # compiled calls between looks at sockets, so that nobody waits long
@@ -79,7 +78,7 @@ class Server:
         self._publish_time = 0.0
         self._status_time = 0.0
         self._critic_time = -math.inf
-        self._checkpoint_time = time.monotonic()
+        self._health = Health(self.trainer, self.checkpoints, self.metrics)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop, then take what is on the way and write a checkpoint."""
@@ -100,7 +99,7 @@ class Server:
             self._publish_if_due()
             self._report_if_due()
         self._ingest(0.0)
-        self._checkpoint()
+        self._health.checkpoint()
 
     def close(self) -> None:
         """Close sockets and files."""
@@ -118,7 +117,7 @@ class Server:
         log.info("training the base on %d demonstrations", self.run_progress.demos)
         summary = self.trainer.fit_base(lambda row: self.metrics.write("base", **row))
         log.info("base trained: %s", summary)
-        self._checkpoint()
+        self._health.checkpoint()
         self._publish()
 
     def _publish_if_due(self) -> None:
@@ -132,7 +131,6 @@ class Server:
     def _publish(self) -> None:
         before = self.trainer.publication.decision
         meta, arrays = self.trainer.packet()
-        report_guard_change(self.trainer, before, self.metrics)
         base, rest = split_base(arrays)
         if self._half:
             rest = to_float16(rest)
@@ -146,6 +144,7 @@ class Server:
             "policy", {**meta, "trained_steps": steps}, rest, take_ownership=True
         )
         self._published_steps, self._publish_time = steps, time.monotonic()
+        self._health.check_publication(before)
 
     def _publish_critic_if_due(self) -> None:
         now = time.monotonic()
@@ -166,8 +165,7 @@ class Server:
         if now - self._status_time >= STATUS_PERIOD:
             self._status_time = now
             self.metrics.write("learner", **metrics_row(self.trainer), **self._disk_left())
-        if now - self._checkpoint_time >= CHECKPOINT_PERIOD:
-            self._checkpoint()
+        self._health.checkpoint_if_due()
 
     def _disk_left(self) -> dict[str, float]:
         disk, alarm = self._disk.sample()
@@ -175,11 +173,6 @@ class Server:
             log.warning("%s", alarm)
             self.metrics.write("event", text=alarm, env_steps=self.trainer.env_steps)
         return {"disk_free_bytes": disk.free, "disk_hours": disk.hours}
-
-    def _checkpoint(self) -> None:
-        if self.trainer.fitted and not checkpoint(self.trainer, self.checkpoints):
-            log.error("no checkpoint is written: the weights are not finite")
-        self._checkpoint_time = time.monotonic()
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -191,7 +184,7 @@ class Server:
         }
 
     def _checkpoint_on_request(self, _: dict[str, Any]) -> dict[str, Any]:
-        self._checkpoint()
+        self._health.checkpoint()
         return {"updates": self.trainer.updates}
 
 
@@ -203,22 +196,7 @@ def metrics_row(trainer: Trainer) -> dict[str, Any]:
         "phase": trainer.phase,
         "store_rows": trainer.rows,
         "version": trainer.version,
+        "refusals": refusals(trainer),
         **trainer.metrics(),
         **trainer.diagnose(),
     }
-
-
-def report_guard_change(trainer: Trainer, before: GuardDecision | None, metrics: Metrics) -> None:
-    """Log that the gate shut or opened, and write the event where people look.
-
-    Args:
-        trainer: Has just been asked for a packet.
-        before: The verdict before.
-        metrics: Of the run.
-    """
-    decision = trainer.publication.decision
-    assert decision is not None
-    text = describe_change(before, decision, trainer.version, trainer.updates)
-    if text is not None:
-        log.warning("%s", text)
-        metrics.write("event", text=text, env_steps=trainer.env_steps)

@@ -104,8 +104,23 @@ class Checkpoints:
         except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged ({error}); {advice}") from None
 
+    def newest_good(self) -> str | None:
+        """Return the newest checkpoint whose weights the publish guard wasn't refusing."""
+        return next((name for name in self.names()[::-1] if not self._refusing(name)), None)
+
+    def _refusing(self, name: str) -> bool:
+        try:
+            record = json.loads((self.folder / f"{name}.json").read_bytes())
+            return bool(record["meta"].get("refusing", False))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return True  # nobody knows
+
     def _prune(self) -> None:
-        for name in self.names()[: -self.keep]:
+        old = self.names()[: -self.keep]
+        good = self.newest_good() if old else None
+        for name in old:
+            if name == good:  # a learner that goes astray doesn't push it out
+                continue
             for suffix in (".json", ".safetensors"):
                 with contextlib.suppress(FileNotFoundError):
                     (self.folder / f"{name}{suffix}").unlink()

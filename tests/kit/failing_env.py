@@ -23,9 +23,9 @@ class Failing(gymnasium.Env):
 
     def step(self, action):
         self.count += 1
-        reward = 1.0
+        reward = self.reward
         if self.count == self.at:
-            reward = self.fail()
+            self.fail()
         return self.np_random.uniform(-1, 1, 2).astype(np.float32), reward, False, False, {}
 
     def fail(self):
@@ -41,7 +41,6 @@ class Failing(gymnasium.Env):
             os.kill(os.getpid(), signal.SIGSEGV)  # the line that is asked for
         if self.way == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.reward
 
 
 gymnasium.register("Failing-v0", Failing, max_episode_steps=25)

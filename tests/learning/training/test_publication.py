@@ -241,10 +241,7 @@ def until(link: RemoteLearnerClient, policy: Policy, condition, timeout_s: float
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("poison", "reason"), [(9.0, "actions moved by"), (float("nan"), "weights are not finite")]
-)
-def test_poisoned_update_never_reaches_an_arm_that_goes_on_stepping(tmp_path, poison, reason):
+def test_poisoned_update_never_reaches_an_arm_that_goes_on_stepping(tmp_path):
     run = create_run(tmp_path / "run", "toy", SPEC.hash, "")
     config = {
         "run": {"demos": 4, "publish_steps": 1, "seed": 1},
@@ -264,7 +261,7 @@ def test_poisoned_update_never_reaches_an_arm_that_goes_on_stepping(tmp_path, po
             link.wait_for_updates(policy, 40)
         healthy = jax.tree.map(np.array, server.trainer._state)
         version = policy.version
-        server.trainer._state = poisoned(server.trainer, poison)
+        server.trainer._state = poisoned(server.trainer)
         with Learner(server):
             for row in make_episode(20, 10):
                 link.send(row)
@@ -280,6 +277,6 @@ def test_poisoned_update_never_reaches_an_arm_that_goes_on_stepping(tmp_path, po
         server.close()
     events = [row["text"] for row in read_metrics(run.metrics) if row["kind"] == "event"]
     assert len(events) == 2
-    assert reason in events[0]
+    assert "actions moved by" in events[0]
     assert events[0].endswith(f"the arm keeps v{version}")
     assert "accepted again" in events[1]
