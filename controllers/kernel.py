@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.dispatcher import Dispatcher
+
+from controllers.sealed_cache import SealedCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ROOT = Path(__file__).resolve().parent.parent
@@ -65,4 +68,7 @@ def kernel(function: F) -> F:
     Divisions by zero give inf as in numpy, since nothing may raise on the control path, and the
     interpreter's lock is released while the function runs.
     """
-    return numba.njit(cache=True, error_model="numpy", nogil=True)(function)  # type: ignore
+    compiled = numba.njit(error_model="numpy", nogil=True)(function)
+    if isinstance(compiled, Dispatcher):  # not where NUMBA_DISABLE_JIT is set
+        compiled._cache = SealedCache(function)  # type: ignore[attr-defined]
+    return compiled  # type: ignore[return-value]

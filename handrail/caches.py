@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from handrail.cache_check import discard_damaged_jax
+
 
 def cache_folder(environment: MutableMapping[str, str]) -> Path:
     """Return the folder for caches; it exists and is writable.
@@ -36,7 +38,8 @@ def use_caches(environment: MutableMapping[str, str] = os.environ) -> Path:
     """Point numba, jax and matplotlib at one cache folder, and return it.
 
     Call it before any of them is imported; what the user has set already stays. jax's compiled
-    code is for one kind of processor, so machines that share a home don't share that part.
+    code is for one kind of processor, so machines that share a home don't share that part. Of it,
+    what a power cut damaged is deleted; numba's is looked at where it is loaded.
 
     Args:
         environment: Environment variables, changed in place; child processes inherit them.
@@ -46,6 +49,7 @@ def use_caches(environment: MutableMapping[str, str] = os.environ) -> Path:
     environment.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / f"jax-{_processor()}"))
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    discard_damaged_jax(Path(environment["JAX_COMPILATION_CACHE_DIR"]))
     return folder
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from handrail.cache_check import damaged
 from handrail.caches import cache_folder
 from handrail.checks.install import pip_line, version_of
 from handrail.checks.result import FAIL, OK, WARN, CheckResult
@@ -145,6 +146,9 @@ def _sync_times(folder: Path, count: int) -> Sequence[float]:
 
 def _cache() -> list[CheckResult]:
     folder = cache_folder(os.environ)
+    if bad := damaged(os.environ):
+        text = f"{len(bad)} damaged files, such as {bad[0]}; each is compiled again when it is met"
+        return [CheckResult("machine", "caches", WARN, text)]
     if folder.is_relative_to(tempfile.gettempdir()) and "HANDRAIL_CACHE" not in os.environ:
         text = f"{folder}: compiled code is lost when the system tidies up"
         return [
