@@ -101,7 +101,7 @@ class Trainer:
 
     @property
     def compilations(self) -> int:
-        """Number of shapes that the updates were compiled for; 2 in a whole run."""
+        """Number of shapes that this config's updates were compiled for; 2 in a whole run."""
         return self._critic_only._cache_size() + self._full._cache_size()  # type: ignore[attr-defined]
 
     def add(self, row: Transition, actor: int = 0) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -93,6 +93,7 @@ def init_state(composer: ActionComposer, state: int, action: int, key: jax.Array
     )
 
 
+@lru_cache(maxsize=16)  # of one process: learners of one config share the compiled code
 def make_update(
     composer: ActionComposer,
     state: int,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ class Policy:
     ) -> None:
         self.spec, self.config, self.base_config = spec, learner, base
         self._composer = make_action_composer(learner, spec)
-        self._act = jax.jit(partial(_act, self._composer))
+        self._act = _compiled_act(self._composer, spec.state)
         self._seed = np.uint32(seed)
         self._t = 0  # [steps] of the episode so far
         self._loaded: _Loaded | None = None
@@ -65,7 +66,7 @@ class Policy:
 
     @property
     def compilations(self) -> int:
-        """Number of shapes that acting was compiled for; 1 in a whole run."""
+        """Number of shapes that acting by this config was compiled for; 1 in a whole run."""
         return self._act._cache_size()  # type: ignore[attr-defined]
 
     @property
@@ -184,6 +185,11 @@ class Policy:
                 action = action + rng.normal(0.0, self.config.collect_noise, self.spec.action)
             action = np.clip(action, -1.0, 1.0).astype(np.float32)
         return PolicyStep(action, context, np.zeros(self.spec.action, np.float32), float("nan"))
+
+
+@lru_cache(maxsize=16)  # of one process: policies of one config share the compiled code
+def _compiled_act(composer: ActionComposer, state: int) -> Callable[..., Any]:
+    return jax.jit(partial(_act, composer))
 
 
 def _act(

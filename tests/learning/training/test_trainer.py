@@ -124,6 +124,13 @@ def test_nothing_is_recompiled_after_the_first_of_each_kind(trained):
     assert policy.compilations == 1
 
 
+def test_a_second_learner_and_policy_of_one_config_find_everything_compiled(trained):
+    policy_of(trained).act(np.zeros(3, np.float32))
+    again = trainer_with([])
+    assert again.compilations == trained.compilations == 2
+    assert Policy(SPEC, RESFIT, BASE).compilations == 1
+
+
 def test_updates_are_governed_to_the_update(trained):
     assert trained.env_steps == 50
     assert trained.updates == 2 * 50 + 20
