@@ -39,6 +39,11 @@ class EnvTask(Protocol):
         ...
 
     @property
+    def has_success(self) -> bool:
+        """Whether anything says what success is; without it only returns mean something."""
+        ...
+
+    @property
     def baselines(self) -> dict[str, Callable[[np.random.Generator], Any]]:
         """Policies without skill, each made from a generator."""
         ...

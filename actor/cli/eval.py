@@ -60,6 +60,11 @@ def main(argv: list[str]) -> int:
     summary = {}
     for name, outcomes in results.items():
         wins, total = sum(r.success for r in outcomes), len(outcomes)
+        mean = sum(r.reward_sum for r in outcomes) / total
+        if not task.has_success:
+            say(f"{name:<24} mean return {mean:,.1f} over {total} episodes")
+            summary[name] = {"success": None, "return": mean, "episodes": total}
+            continue
         low, high = wilson(wins, total)
         share = f"{wins:>3} of {total}  {wins / total:6.1%}"
         say(f"{name:<24} {share}   95 % interval {low:.0%} to {high:.0%}")

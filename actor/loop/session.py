@@ -171,7 +171,7 @@ class Session:
             start=start,
             env_steps=self.env_steps,
             policy_version=self.policy.version,
-            **_outcome(result),
+            **_outcome(result, self.task.has_success),
         )
 
     def _episode(
@@ -250,7 +250,9 @@ class Session:
             **_arm(info.get("snapshot")),
             authority="human" if info.get("human") else "policy",
             quiet=self._noise_free,
-            success_20=sum(self._recent) / len(self._recent) if self._recent else None,
+            success_20=sum(self._recent) / len(self._recent)
+            if self._recent and self.task.has_success
+            else None,
             policy_version=self.policy.version,
             **self.link.status(),
         )
@@ -262,7 +264,7 @@ class Session:
             phase=self.phase,
             episode=self.episode - 1,
             env_steps=self.env_steps,
-            **_outcome(result),
+            **_outcome(result, self.task.has_success),
             **more,
         )
 
@@ -277,10 +279,10 @@ class Session:
             raise Stopped
 
 
-def _outcome(result: EpisodeResult) -> dict[str, Any]:
+def _outcome(result: EpisodeResult, judged: bool) -> dict[str, Any]:
     truth = {k: v for k, v in result.info["privileged_state"].items() if k != "success"}
     return {
-        "success": result.success,
+        "success": result.success if judged else None,  # null: nothing says what success is
         "autonomous": result.autonomous,
         "return": result.reward_sum,
         "length": result.length,

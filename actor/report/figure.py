@@ -29,6 +29,8 @@ from actor.report.live_state import WINDOW
 from actor.report.summary import (
     Row,
     evaluations,
+    is_judged,
+    mean_returns,
     read_rows,
     summarise,
     training_episodes,
@@ -91,7 +93,10 @@ def draw(rows: list[Row], summary: dict[str, Any]) -> Figure:
         for axes in (success, *panels, *networks):
             style(axes, end, 5.5 if axes is success else 2.6)
             shade_phases(axes, rows, end, named=axes is success)
-        _success(success, episodes, evaluations(rows), end)
+        if is_judged(rows):
+            _success(success, episodes, evaluations(rows), end)
+        else:
+            _evaluated_returns(success, episodes, mean_returns(rows), end)
         curve(panels[0], "interventions, share of steps", AMBER, *_interventions(episodes))
         curve(panels[1], "return", BLUE, *_returns(episodes))
         curve(panels[2], "Q of the acting policy", VIOLET, *series(rows, "q"))
@@ -125,6 +130,9 @@ def _title(figure: Figure, summary: dict[str, Any]) -> None:
     base = []
     if summary["base_success"] is not None:
         base = [f"base {percent(summary['base_success'])}"]
+    if summary["success"] is None and summary["return"] is not None:
+        mean = f"mean return {summary['return']:,.1f} over {summary['episodes']} episodes"
+        parts = [mean, *parts]
     if summary["success"] is not None:
         parts = [
             f"{percent(summary['success'])} of {summary['episodes']} autonomous episodes "
@@ -169,6 +177,29 @@ def _success(
         label = name.removeprefix("trivial/").replace("_", " ").replace("/", " ")
         axes.annotate(
             f"{label} {percent(share)}", (1.012, height), color=colour,
+            xycoords=axes.get_yaxis_transform(), va="center", fontsize=8,
+            weight="bold" if main else "normal", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _evaluated_returns(
+    axes: Axes, episodes: list[Row], means: dict[str, float], end: float
+) -> None:
+    """Draw returns large, where nothing says what success is."""
+    returns = [float(r.get("return") or 0.0) for r in episodes]
+    steps = [float(r["env_steps"]) for r in episodes]
+    axes.scatter(steps, returns, s=8, color=GREY, alpha=0.5, linewidths=0)
+    axes.plot(steps, moving(returns), color=TEAL, linewidth=2.2, solid_capstyle="round")
+    heading(axes, f"return, last {WINDOW} training episodes", pad=17)
+    for name, mean in means.items():
+        main = name == "policy"
+        if main:
+            axes.plot([end], [mean], "o", color=TEAL, markersize=6, clip_on=False, zorder=5)
+        else:
+            axes.axhline(mean, color=GREY, linewidth=1.1, linestyle=(0, (1, 3)))
+        label = name.removeprefix("trivial/").replace("_", " ").replace("/", " ")
+        axes.annotate(
+            f"{label} {mean:,.1f}", (1.012, mean), color=TEAL if main else GREY,
             xycoords=axes.get_yaxis_transform(), va="center", fontsize=8,
             weight="bold" if main else "normal", annotation_clip=False,
         )  # fmt: skip

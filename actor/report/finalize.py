@@ -8,7 +8,7 @@ import math
 
 from actor.config import Config
 from actor.report.figure import write_report
-from actor.report.summary import evaluations, mean_returns, summarise
+from actor.report.summary import evaluations, is_judged, mean_returns, summarise
 from actor.report.video import record_video
 from handrail.errors import Error
 from handrail.run_folder import Run, read_metrics, write_atomic
@@ -44,9 +44,13 @@ def result_lines(run: Run, summary: dict[str, object]) -> list[str]:
     outcomes, returns = evaluations(rows), mean_returns(rows)
     shares = {name: sum(of.values()) / len(of) for name, of in outcomes.items()}
     dense = any(abs(returns.get(name, share) - share) > 1e-6 for name, share in shares.items())
-    lines = []
+    judged, lines = is_judged(rows), []
     for name in sorted(outcomes, key=lambda n: (n != "policy", n != "base", n)):
         wins, total = sum(outcomes[name].values()), len(outcomes[name])
+        if not judged:
+            mean = returns.get(name, math.nan)
+            lines.append(f"{name:<24} mean return {mean:,.1f} over {total} episodes")
+            continue
         interval = ""
         if name == "policy":
             low, high = _percent(summary["success_low"]), _percent(summary["success_high"])

@@ -80,8 +80,8 @@ def line(state: LiveState, plan: Plan, now: float) -> str:
     if state.phase == "base" and state.base:
         words.append(f"validation loss {_figure(state.base.get('validation_loss'), 4)}")
     if state.phase in TRAINING:
+        words += [f"success {_percent(success_rate(state))}"] if state.judged else []
         words += [
-            f"success {_percent(success_rate(state))}",
             f"interventions {_percent(intervention_rate(state))}",
             f"return {_figure(mean_return(state), 2)}",
             f"Q {_figure(state.learner.get('q'), 2)}",
@@ -93,7 +93,8 @@ def line(state: LiveState, plan: Plan, now: float) -> str:
             f"spool {_count(state.actor.get('spool_depth'))}",
         ]
     for name, (wins, total) in state.evaluation.items():
-        words.append(f"{name} {wins}/{total}")
+        told = f"{wins}/{total}" if state.judged else f"return {_mean_of(state, name)}"
+        words.append(f"{name} {told}")
     left = time_left(state, plan)
     if left is not None:
         words.append(f"ETA {_clock(left)}")
@@ -121,6 +122,10 @@ def _phases(state: LiveState, now: float, width: int) -> RenderableType:
 
 def _headline(state: LiveState, width: int) -> RenderableType:
     wide = width >= NARROW
+    if not state.judged:
+        span = min(WINDOW, len(state.episodes))
+        mean = _value(_figure(mean_return(state), 2), f"last {span} episodes")
+        return Text.assemble(("return       ", LABEL), mean, no_wrap=True)
     rate = success_rate(state)
     label = ("success      ", LABEL)
     if rate is None:
@@ -156,6 +161,11 @@ def _evaluation(state: LiveState, width: int) -> RenderableType:
     for name, (wins, total) in sorted(state.evaluation.items(), key=_rank):
         share = wins / total
         main = name == "policy"
+        if not state.judged:
+            mean = Text(_mean_of(state, name), f"bold {GOOD}" if main else VALUE)
+            row = (Text("mean return", LABEL), Text(f"{total} episodes", LABEL))
+            table.add_row(Text(name, VALUE if main else LABEL), mean, *row)
+            continue
         table.add_row(
             Text(name, VALUE if main else LABEL),
             Text(f"{share:.0%}", f"bold {GOOD}" if main else VALUE),
@@ -163,6 +173,11 @@ def _evaluation(state: LiveState, width: int) -> RenderableType:
             Text(f"{wins} of {total}", LABEL),
         )
     return table
+
+
+def _mean_of(state: LiveState, name: str) -> str:
+    returns = state.returns.get(name, {})
+    return _figure(sum(returns.values()) / len(returns) if returns else None, 1)
 
 
 def _rank(item: tuple[str, tuple[int, int]]) -> tuple[bool, bool, str]:

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 class Episode(NamedTuple):
     """One finished training episode."""
 
-    success: bool
+    success: bool | None  # None: nothing says what success is
     autonomous: bool
     intervened: float  # share of its steps that a person drove
     reward_sum: float
@@ -57,6 +57,7 @@ class LiveState:
     demos: int = 0  # [episodes], recorded
     episodes: tuple[Episode, ...] = ()  # of training, oldest first
     evaluated: dict[str, dict[int, bool]] = field(default_factory=dict)  # policy: start: success
+    returns: dict[str, dict[int, float]] = field(default_factory=dict)  # where nothing judges
     pace: tuple[tuple[float, float], ...] = ()  # (time, progress) of the newest rows, one phase
     actor: dict[str, Any] = field(default_factory=dict)  # newest row of each process
     learner: dict[str, Any] = field(default_factory=dict)
@@ -73,7 +74,12 @@ class LiveState:
     @property
     def autonomous(self) -> tuple[bool, ...]:
         """Outcomes of the training episodes that nobody intervened in."""
-        return tuple(e.success for e in self.episodes if e.autonomous)
+        return tuple(e.success for e in self.episodes if e.autonomous and e.success is not None)
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything says what success is, as far as is known."""
+        return not self.returns and all(e.success is not None for e in self.episodes)
 
 
 def phase_name(phase: object) -> str:
@@ -157,7 +163,7 @@ def _enter(state: LiveState, name: str) -> LiveState:
     if phase not in PHASES:  # "compiling" and the like happen within a phase
         return replace(state, note=phase)
     if phase == "evaluation":  # a run that is gone on with evaluates anew
-        state = replace(state, evaluated={})
+        state = replace(state, evaluated={}, returns={})
     kept = state.pace if {phase, state.phase} <= set(TRAINING) else ()
     return replace(state, phase=phase, seen=(*state.seen, phase), note="", pace=kept)
 
@@ -187,7 +193,7 @@ def _on_episode(state: LiveState, row: dict[str, Any]) -> LiveState:
         demos = int(_number(row.get("demos"), state.demos + 1))
         return _paced(replace(state, demos=demos), demos)
     episode = Episode(
-        bool(row.get("success")),
+        None if _unjudged(row) else bool(row.get("success")),
         bool(row.get("autonomous", True)),
         _number(row.get("human_steps")) / max(1.0, _number(row.get("length"), 1.0)),
         _number(row.get("return")),
@@ -200,7 +206,14 @@ def _on_evaluation(state: LiveState, row: dict[str, Any]) -> LiveState:
     start, success = int(_number(row.get("start"))), bool(row.get("success"))
     starts = {**state.evaluated.get(name, {}), start: success}
     state = replace(state, evaluated={**state.evaluated, name: starts})
+    if _unjudged(row):
+        returns = {**state.returns.get(name, {}), start: _number(row.get("return"))}
+        state = replace(state, returns={**state.returns, name: returns})
     return _paced(state, len(starts)) if name == "policy" else state
+
+
+def _unjudged(row: dict[str, Any]) -> bool:
+    return "success" in row and row["success"] is None
 
 
 def _on_event(state: LiveState, row: dict[str, Any]) -> LiveState:

@@ -25,7 +25,8 @@ def summarise(run_folder: Path) -> dict[str, Any]:
     base_return and trivial_return, the means of the rewards' sums; env_steps and train_episodes of
     training; interventions, the take-overs in training; refused, the publications of weights that
     the gate kept from the arm; updates; train_s, the time on the run's clock to the end of
-    training, which takes in recording and the base. What the run has not come to yet is None or 0.
+    training, which takes in recording and the base. What the run has not come to yet is None or 0;
+    so is success where nothing says what it is.
 
     Args:
         run_folder: A run folder, finished or not.
@@ -38,20 +39,21 @@ def summarise(run_folder: Path) -> dict[str, Any]:
     config = load_toml(Path(run_folder) / "config.toml")
     results = evaluations(rows)
     wins, total = _count(results.get("policy", {}))
-    low, high = wilson(wins, total) if total else (None, None)
-    trivial = [_share(r) for name, r in results.items() if name.startswith("trivial")]
+    judged = results if is_judged(rows) else {}
+    low, high = wilson(wins, total) if total and judged else (None, None)
+    trivial = [_share(r) for name, r in judged.items() if name.startswith("trivial")]
     training = training_episodes(rows)
     returns = mean_returns(rows)
     return {
         "task": config.get("task", {}).get("name"),
         "preset": config.get("learner", {}).get("preset"),
         "seed": config.get("run", {}).get("seed"),
-        "success": wins / total if total else None,
+        "success": wins / total if total and judged else None,
         "success_low": low,
         "success_high": high,
-        "base_success": _share(results["base"]) if "base" in results else None,
+        "base_success": _share(judged["base"]) if "base" in judged else None,
         "trivial_success": max(trivial) if trivial else None,
-        "held_out_success": _share(results[HELD_OUT]) if HELD_OUT in results else None,
+        "held_out_success": _share(judged[HELD_OUT]) if HELD_OUT in judged else None,
         "return": returns.get("policy"),
         "base_return": returns.get("base"),
         "trivial_return": max(
@@ -80,6 +82,12 @@ def read_rows(run_folder: Path) -> list[Row]:
         raise RunFolderError(
             f"{run_folder} holds no metrics.jsonl: not a run folder, or nothing has run in it yet"
         ) from None
+
+
+def is_judged(rows: list[Row]) -> bool:
+    """Return whether anything says what success is in a run; else its rows say null."""
+    told = [r["success"] for r in rows if r.get("kind") in ("episode", "eval") and "success" in r]
+    return not told or any(success is not None for success in told)
 
 
 def evaluations(rows: list[Row]) -> dict[str, dict[int, bool]]:

@@ -133,6 +133,11 @@ class Task(ABC):
         """Return how far the task is from done [m], by the truth: falls as the task advances."""
 
     @property
+    def has_success(self) -> bool:
+        """Whether anything says what success is: the privileged state's first entry does."""
+        return True
+
+    @property
     def baselines(self) -> dict[str, Callable[[np.random.Generator], ScriptedPolicy]]:
         """Policies without skill or truth; a task that one of them solves is too easy."""
         return {"random": lambda rng: RandomPolicy(self.action_size, rng)}
