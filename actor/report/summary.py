@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +141,12 @@ def takeovers(episode: Row) -> int:
     return int(given) if given is not None else int(bool(episode.get("human_steps")))
 
 
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the interval that a success rate lies in, 95 % by default.
-
-    With p = successes / n:
-
-        (p + z²/2n ± z √(p (1 - p)/n + z²/4n²)) / (1 + z²/n)
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Return the interval that a success rate lies in with 95 %.
 
     Args:
         successes: Number of successes, 0 to n.
         n: Number of episodes; for none the interval is [0, 1].
-        z: Quantile of the normal distribution.
 
     Raises:
         ValueError: More successes than episodes, or negative numbers.
@@ -160,16 +154,14 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     Source:
         E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     """
+    from scipy.stats import binomtest  # takes half a second, which most processes never need
+
     if not 0 <= successes <= n:
         raise ValueError(f"successes must be 0 to n = {n}, got {successes}")
     if n == 0:
         return 0.0, 1.0
-    p, z2 = successes / n, z * z
-    centre = p + z2 / (2 * n)
-    spread = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    low = 0.0 if successes == 0 else (centre - spread) / (1 + z2 / n)
-    high = 1.0 if successes == n else (centre + spread) / (1 + z2 / n)
-    return low, high
+    low, high = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def _last_evaluation(rows: list[Row]) -> list[Row]:

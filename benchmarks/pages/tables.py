@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from actor.report.summary import wilson
 from benchmarks.kit.seed_statistics import chance_ahead, interquartile_mean, interval, least_lead
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,15 +184,9 @@ def pooled(rows: list[dict[str, Any]]) -> str:
     """Return the Wilson 95 % interval of all final episodes together."""
     counts = [row.get("eval_episodes", EPISODES) for row in rows]
     total = sum(counts)
-    share = sum(row["success"] * n for row, n in zip(rows, counts, strict=True)) / total
-    z = 1.959964
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = (
-        z
-        / (1 + z * z / total)
-        * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    )
-    return f"{max(0.0, middle - half):.2f}–{min(1.0, middle + half):.2f}"
+    wins = sum(row["success"] * n for row, n in zip(rows, counts, strict=True))
+    low, high = wilson(round(wins), total)
+    return f"{low:.2f}–{high:.2f}"
 
 
 def _steps(row: dict[str, Any]) -> str:

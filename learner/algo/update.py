@@ -302,6 +302,9 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 def lr_schedule(config: LearnerConfig, step: jax.Array) -> ArrayLike:
     """Return the share of their full length that the steps of critics and actor have now.
 
+    `optax.linear_schedule` is the same line but rounds otherwise: a sixth to a half of a run's
+    steps would differ from those of earlier runs in the last bits.
+
     Args:
         config: The last `lr_decay_fraction` of its budget's updates bring it down to
             `FINAL_LR_FRACTION`.

@@ -23,7 +23,6 @@ Source:
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -65,15 +64,10 @@ def betabinom_cdf(wins: int, episodes: int, base_wins: int, base_episodes: int) 
         base_wins: Seen of the base.
         base_episodes: In so many.
     """
-    a, b = base_wins + 0.5, base_episodes - base_wins + 0.5
+    from scipy.stats import betabinom  # takes half a second, which most processes never need
 
-    def log_beta(x: float, y: float) -> float:
-        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
-
-    return sum(
-        math.comb(episodes, k) * math.exp(log_beta(k + a, episodes - k + b) - log_beta(a, b))
-        for k in range(wins + 1)
-    )
+    prior = (base_wins + 0.5, base_episodes - base_wins + 0.5)
+    return float(betabinom.cdf(wins, episodes, *prior))
 
 
 @lru_cache(256)
