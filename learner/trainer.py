@@ -7,6 +7,7 @@ derived from the seed and the update's number alone, so a resumed run equals an 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from learner.data.holdout import is_held_out
 from learner.data.prefetch import Prefetcher
 from learner.data.replay import Replay
 from learner.data.sharding import DeviceMesh
+from learner.episode_log import EpisodeLog
 from learner.nets.normaliser import fit, identity
 from learner.nets.pytree_io import flatten, unflatten
 from learner.policy.publish import Publication
@@ -64,10 +66,11 @@ class Trainer:
         for name in base.ignore:
             check(name in spec.slices, "base.ignore", name, f"one of {', '.join(spec.slices)}")
         self.config, self.base_config, self.spec, self.seed = config, base, spec, seed
+        self.log = EpisodeLog(partial(is_held_out, config.holdout, seed))
         self.replay = Replay(config, spec)
-        self.cost_multiplier = CostMultiplier(config)
-        self.residual_schedule = ResidualSchedule(config)
-        self.env_steps = 0
+        self.log.subscribe(self.replay)
+        self.cost_multiplier = CostMultiplier(config, self.log)
+        self.residual_schedule = ResidualSchedule(config, self.log)
         self.rows = 0  # rows and labels, passed over or not: the place in the stream
         self.updates = 0
         self.version = 0
@@ -88,6 +91,11 @@ class Trainer:
         self._full = make_update(*sizes, with_actor=True, replicated=replicated)
         self._metrics: jax.Array | None = None
         self.publication = Publication(self._composer)
+
+    @property
+    def env_steps(self) -> int:
+        """Training steps taken in so far, of all actors."""
+        return self.log.env_steps
 
     @property
     def phase(self) -> schedule.Phase:
@@ -111,15 +119,8 @@ class Trainer:
         never train on them. The base does: it holds out demonstrations of its own.
         """
         self.rows += 1
-        if row.source == Source.EVAL:
-            return
-        held_out = is_held_out(self.config.holdout, self.seed, actor, row.episode)
-        self.replay.add(row, actor, held_out)
-        if self.cost_multiplier.add(row, actor):
-            self.replay.cost_multiplier = self.cost_multiplier.value
-        self.residual_schedule.add(row, actor)
-        if row.source == Source.ONLINE and not row.end:
-            self.env_steps += 1
+        self.log.add(row, actor)
+        self.replay.cost_multiplier = self.cost_multiplier.value
 
     def label(self, label: EpisodeLabel, actor: int = 0) -> None:
         """Take in what is said of an episode after the fact; it counts as a row of the stream.
@@ -129,8 +130,7 @@ class Trainer:
             actor: Number of the actor whose episode it is.
         """
         self.rows += 1
-        self.replay.label(label, actor)
-        self.residual_schedule.label(label, actor)
+        self.log.label(label, actor)
 
     def fit_base(self, report: Report | None = None) -> dict[str, float]:
         """Fit normaliser and base to the demonstrations, and give these the base's contexts.

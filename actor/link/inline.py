@@ -48,7 +48,6 @@ class InlineLearnerClient:
         """Give the row to the trainer, and to the store once an episode."""
         row.validate(self._trainer.spec)
         self._trainer.add(row)
-        self._run_progress.add(row, ACTOR)
         if self._store is not None:
             self._unstored.append(row)
             if row.end or len(self._unstored) >= STORE_ROWS:
@@ -59,7 +58,6 @@ class InlineLearnerClient:
         label = EpisodeLabel(ACTOR, episode, outcome, success_reward)
         self.flush()
         self._trainer.label(label, self._run_progress.number(ACTOR))
-        self._run_progress.label(label)
         if self._store is not None:
             self._store.put_label(ACTOR, label)
 

@@ -38,7 +38,7 @@ def inline_session(
     trainer = Trainer(config.learner, config.base, task.spec, config.run.seed)
     store = Store(run.store, task.spec, short=config.link.short)
     checkpoints = Checkpoints(run.checkpoints)
-    run_progress = RunProgress()
+    run_progress = RunProgress(trainer.log)
     restore(trainer, run_progress, store, checkpoints)
     metrics = Metrics(run, "inline")
     health = Health(trainer, checkpoints, metrics)

@@ -10,35 +10,37 @@ Source:
 
 from __future__ import annotations
 
-from handrail.transition import Source, Transition
+from handrail.episode_label import EpisodeLabel
+from handrail.transition import Source
 from learner.config import LearnerConfig
+from learner.episode_log import EpisodeLog, LoggedRow
 
 
 class CostMultiplier:
     """Follows the episodes that the policy drove alone; a function of the rows alone."""
 
-    def __init__(self, config: LearnerConfig) -> None:
+    def __init__(self, config: LearnerConfig, log: EpisodeLog) -> None:
+        """Follow a log from now on.
+
+        Args:
+            config: Table [learner].
+            log: Of the run's episodes.
+        """
         self._config = config
+        log.subscribe(self)
         self.value = config.cost_weight  # [reward/cost]
         self.last_cost = 0.0  # of the last whole episode
-        self._open: dict[int, tuple[int, float, bool]] = {}  # actor: episode, cost, helped
 
-    def add(self, row: Transition, actor: int) -> bool:
-        """Take in a row; return whether an episode ended with it."""
-        if row.source != Source.ONLINE:
-            return False
-        episode, cost, helped = self._open.get(actor, (row.episode, 0.0, False))
-        if episode != row.episode:
-            cost, helped = 0.0, False  # the one before was cut
-        cost, helped = cost + row.cost, helped or row.intervened
-        self._open[actor] = (row.episode, cost, helped)
-        if not (row.terminated or row.truncated):
-            return False
-        del self._open[actor]
-        if helped:
-            return False
-        self.last_cost = cost
+    def on_row(self, logged: LoggedRow) -> None:
+        """Move the multiplier at the end of an episode that nobody helped."""
+        row, episode = logged.row, logged.episode
+        ended = row.terminated or row.truncated
+        if row.source != Source.ONLINE or not ended or episode.helped:
+            return
+        self.last_cost = episode.cost
         if self._config.cost_budget is not None:
-            change = self._config.cost_lr * (cost - self._config.cost_budget)
+            change = self._config.cost_lr * (episode.cost - self._config.cost_budget)
             self.value = max(0.0, self.value + change)
-        return True
+
+    def on_label(self, label: EpisodeLabel, actor: int) -> None:
+        """Do nothing: what a step cost doesn't depend on what is said of its episode."""

@@ -20,6 +20,7 @@ from learner.data.image_buffer import ImageBatch, ImageBuffer
 from learner.data.index_set import IndexSet
 from learner.data.nstep import NStepWindows, nstep_windows
 from learner.data.sampling import draw_prior_data, draw_thinned
+from learner.episode_log import LoggedRow
 
 # Plain integers: numpy compares its own with members of an enumeration ten times slower.
 _DEMO, _ONLINE = int(Source.DEMO), int(Source.ONLINE)
@@ -71,7 +72,7 @@ class Replay:
         self.largest_return = 0.0  # [reward], of a finished episode from any of its steps, absolute
         self.protected = 0
         self._cursor = 0
-        self._open: dict[int, list[int]] = {}  # slots of each actor's episode in progress
+        self._open: dict[int, list[int]] = {}  # linked slots that an actor's next row may go on
         self._labels: dict[
             tuple[int, int], EpisodeLabel
         ] = {}  # newest, by number of actor and episode
@@ -134,6 +135,15 @@ class Replay:
         """
         self._labels[actor, label.episode] = label
         return self._apply(actor, label.episode)
+
+    def on_row(self, logged: LoggedRow) -> None:
+        """Store a row of the run's log; evaluations are not learned from."""
+        if logged.row.source != Source.EVAL:
+            self.add(logged.row, logged.actor, logged.episode.held_out)
+
+    def on_label(self, label: EpisodeLabel, actor: int) -> None:
+        """Apply what the log is told of an episode."""
+        self.label(label, actor)
 
     def _apply(self, actor: int, episode: int) -> bool:
         label = self._labels.get((actor, episode))

@@ -30,9 +30,10 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 
 from handrail.episode_label import EpisodeLabel, Outcome
-from handrail.transition import Source, Transition
+from handrail.transition import Source
 from learner.algo.schedule import collect_steps
 from learner.config import LearnerConfig
+from learner.episode_log import Episode, EpisodeLog, LoggedRow
 from learner.policy.ramp import ScaleRamp, gain_at, initial_ramp
 
 WINDOW = 10  # [episodes], newest, that a retreat is judged by; a proof needs so many
@@ -40,19 +41,16 @@ IMPROVEMENT_WINDOW = 20  # [episodes], newest, that a proof is judged by; of qui
 QUANTILES = (np.arange(256) + 0.5) / 256
 
 
-class EpisodeStats(NamedTuple):
-    """What is known of a training episode."""
+class ScoredEpisode(NamedTuple):
+    """What is known of a finished training episode."""
 
     number: int
-    first: int  # [env steps], when it began
-    helped: bool = False  # whether a person drove a step
-    edited: bool = False  # whether a step was not the base's own
-    over: bool = False
-    success: bool = False
-    aborted: bool = False  # whether somebody said that it is not to count
+    helped: bool  # whether a person drove a step
+    success: bool
+    aborted: bool  # whether somebody said that it is not to count
 
 
-Record = dict[tuple[int, int], EpisodeStats]  # by actor and number, in the order of their ends
+Record = dict[tuple[int, int], ScoredEpisode]  # by actor and number, in the order of their ends
 
 
 def betabinom_cdf(wins: int, episodes: int, base_wins: int, base_episodes: int) -> float:
@@ -112,14 +110,19 @@ class ResidualSchedule:
     person's patience.
     """
 
-    def __init__(self, config: LearnerConfig) -> None:
-        self._config = config
+    def __init__(self, config: LearnerConfig, log: EpisodeLog) -> None:
+        """Follow a log from now on.
+
+        Args:
+            config: Table [learner].
+            log: Of the run's episodes.
+        """
+        self._config, self.log = config, log
+        log.subscribe(self)
         self.ramp = initial_ramp(config)
         self.backoffs = 0
-        self._env_steps = 0
         self._base: Record = {}
         self._edits: Record = {}  # since the ramp began
-        self._open: dict[int, EpisodeStats] = {}  # by actor
         self._helped = False  # whether a person ever drove a step
         self._verdicts: dict[tuple[int, int], Outcome] = {}
 
@@ -134,29 +137,18 @@ class ResidualSchedule:
         )
         wins, episodes = success_counts(self._edits, newest, alone=False, every=every)
         base = success_counts(self._base, alone=False, every=every)
-        required_confidence = 1.0 - min(1.0, self._env_steps / self._config.total_steps) / 2
+        required_confidence = 1.0 - min(1.0, self.log.env_steps / self._config.total_steps) / 2
         return episodes >= WINDOW and prob_better(wins, episodes, *base) >= required_confidence
 
-    def add(self, row: Transition, actor: int) -> None:
-        """Take in a row; rows of one actor come in order."""
-        if row.source != Source.ONLINE or row.end:
+    def on_row(self, logged: LoggedRow) -> None:
+        """Judge an episode once its actor begins the next."""
+        if logged.row.source != Source.ONLINE or logged.row.end:
             return
-        episode = self._open.get(actor)
-        if episode is None or episode.number != row.episode:
-            if episode is not None and episode.over:
-                self._score_episode(actor, episode)
-            episode = EpisodeStats(row.episode, self._env_steps)
-        self._helped |= row.intervened
-        edited = not np.array_equal(row.policy_action, row.base_action)
-        self._open[actor] = episode._replace(
-            helped=episode.helped or row.intervened,
-            edited=episode.edited or edited,
-            over=row.terminated or row.truncated,
-            success=row.success,
-        )
-        self._env_steps += 1
+        if logged.before is not None and logged.before.over:
+            self._score_episode(logged.actor, logged.before)
+        self._helped |= logged.row.intervened
 
-    def label(self, label: EpisodeLabel, actor: int) -> None:
+    def on_label(self, label: EpisodeLabel, actor: int) -> None:
         """Take in what is said of an episode after the fact.
 
         Args:
@@ -169,7 +161,7 @@ class ResidualSchedule:
             if key in record:
                 self._enter(record, key, record[key])
 
-    def _score_episode(self, actor: int, episode: EpisodeStats) -> None:
+    def _score_episode(self, actor: int, episode: Episode) -> None:
         key = (actor, episode.number)
         if episode.first < collect_steps(self._config) or not episode.edited:
             self._enter(self._base, key, episode)
@@ -181,12 +173,15 @@ class ResidualSchedule:
             return
         tail = betabinom_cdf(*success_counts(self._edits, WINDOW), *success_counts(self._base))
         if tail < self._config.backoff_level:
-            half = gain_at(self._config, self.ramp, self._env_steps) / 2
-            self.ramp = ScaleRamp(half, self._env_steps)
+            half = gain_at(self._config, self.ramp, self.log.env_steps) / 2
+            self.ramp = ScaleRamp(half, self.log.env_steps)
             self.backoffs += 1
             self._edits.clear()
 
-    def _enter(self, record: Record, key: tuple[int, int], episode: EpisodeStats) -> None:
+    def _enter(
+        self, record: Record, key: tuple[int, int], episode: Episode | ScoredEpisode
+    ) -> None:
         verdict = self._verdicts.get(key)
         success = episode.success if verdict is None else verdict == Outcome.SUCCESS
-        record[key] = episode._replace(success=success, aborted=verdict == Outcome.ABORT)
+        aborted = verdict == Outcome.ABORT
+        record[key] = ScoredEpisode(episode.number, episode.helped, success, aborted)

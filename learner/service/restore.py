@@ -29,7 +29,7 @@ def restore(
 
     Args:
         trainer: Fresh, of the run's config.
-        run_progress: Empty; counts the rows.
+        run_progress: Follows the trainer's log; numbers the actors.
         store: The run's rows.
         checkpoints: The run's checkpoints; there may be none.
 
@@ -92,14 +92,12 @@ def newest_within(checkpoints: Checkpoints, cursor: int) -> dict[str, Any] | Non
 
 
 def ingest(trainer: Trainer, run_progress: RunProgress, stored: StoredRecord) -> None:
-    """Give a row or label of the stream to trainer and progress."""
+    """Give a row or label of the stream to the trainer, whose log progress follows."""
     row = stored.row
     if isinstance(row, EpisodeLabel):
         trainer.label(row, run_progress.number(row.actor))
-        run_progress.label(row)
     else:
         trainer.add(row, run_progress.number(stored.actor))
-        run_progress.add(row, stored.actor)
 
 
 def checkpoint(trainer: Trainer, checkpoints: Checkpoints) -> bool:

@@ -59,7 +59,7 @@ class Server:
         self._half = wanted.half
         self.metrics = Metrics(run, "learner")
         self.trainer = Trainer(self.config, base, spec, int(plan["seed"]))
-        self.run_progress = RunProgress()
+        self.run_progress = RunProgress(self.trainer.log)
         self.checkpoints = Checkpoints(run.checkpoints)
         self.store = Store(run.store, spec)
         restore(self.trainer, self.run_progress, self.store, self.checkpoints)

@@ -14,6 +14,7 @@ from handrail.transition import Source
 from learner.algo.lagrangian import CostMultiplier
 from learner.config import LearnerConfig
 from learner.data.replay import Replay
+from learner.episode_log import EpisodeLog
 from learner.presets import preset
 
 
@@ -53,34 +54,41 @@ def test_without_a_weight_cost_changes_no_bit():
 
 
 def test_the_price_follows_the_budget_and_never_falls_below_nought():
-    cost_multiplier = CostMultiplier(config_of(cost_budget=2.0, cost_lr=0.1))
+    log = EpisodeLog()
+    cost_multiplier = CostMultiplier(config_of(cost_budget=2.0, cost_lr=0.1), log)
     for number in range(5):
-        ended = [cost_multiplier.add(row, 0) for row in episode_of(number, 4.0)]
-        assert sum(ended) == 1
+        before = cost_multiplier.value
+        moved = []
+        for row in episode_of(number, 4.0):
+            log.add(row)
+            moved.append(cost_multiplier.value != before)
+        assert moved == sorted(moved), "it moves once, at the end"
     assert cost_multiplier.value == pytest.approx(5 * 0.1 * 2.0)
     assert cost_multiplier.last_cost == pytest.approx(4.0)
     for number in range(5, 30):
         for row in episode_of(number, 0.0):
-            cost_multiplier.add(row, 0)
+            log.add(row)
     assert cost_multiplier.value == 0.0
 
 
 def test_only_whole_episodes_that_the_policy_drove_alone_count():
-    cost_multiplier = CostMultiplier(config_of(cost_budget=0.0, cost_lr=1.0))
+    log = EpisodeLog()
+    cost_multiplier = CostMultiplier(config_of(cost_budget=0.0, cost_lr=1.0), log)
     rows = [*episode_of(0, 8.0, helped=True), *episode_of(1, 8.0, source=Source.DEMO)]
     rows += episode_of(2, 8.0)[:2]  # cut
     for row in rows:
-        assert not cost_multiplier.add(row, 0)
+        log.add(row)
     assert cost_multiplier.value == 0.0
     for row in episode_of(3, 4.0):
-        cost_multiplier.add(row, 0)
+        log.add(row)
     assert cost_multiplier.value == pytest.approx(4.0)
 
 
 def test_a_fixed_weight_stays():
-    cost_multiplier = CostMultiplier(config_of(cost_weight=0.3))
+    log = EpisodeLog()
+    cost_multiplier = CostMultiplier(config_of(cost_weight=0.3), log)
     for row in episode_of(0, 100.0):
-        cost_multiplier.add(row, 0)
+        log.add(row)
     assert cost_multiplier.value == 0.3
 
 

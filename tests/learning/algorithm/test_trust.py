@@ -12,6 +12,7 @@ from made_rows import make_row
 from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.transition import Source
 from learner.config import LearnerConfig
+from learner.episode_log import EpisodeLog
 from learner.policy.ramp import ScaleRamp, initial_ramp, residual_gain
 from learner.policy.residual_schedule import ResidualSchedule, betabinom_cdf, prob_better
 
@@ -31,7 +32,7 @@ def feed(
     """Feed episodes, and the first row of another, with which the last of them is judged."""
     for number, success in enumerate(successes, first):
         feed_one(residual_schedule, number, success, helped, by_base)
-    residual_schedule.add(make_row(NEXT, 0), 0)
+    residual_schedule.log.add(make_row(NEXT, 0), 0)
 
 
 def feed_one(
@@ -51,13 +52,15 @@ def feed_one(
             truncated=last and not success,
             intervened=helped and t == 2,
         )
-        residual_schedule.add(replace(row, policy_action=row.base_action) if by_base else row, 0)
-    residual_schedule.add(make_row(number, LENGTH, end=True), 0)
+        residual_schedule.log.add(
+            replace(row, policy_action=row.base_action) if by_base else row, 0
+        )
+    residual_schedule.log.add(make_row(number, LENGTH, end=True), 0)
 
 
 def after_base(wins: int, config: LearnerConfig = CONFIG) -> ResidualSchedule:
     """Return what follows a base that won so many of 20."""
-    residual_schedule = ResidualSchedule(config)
+    residual_schedule = ResidualSchedule(config, EpisodeLog())
     feed(residual_schedule, [True] * wins + [False] * (20 - wins))
     return residual_schedule
 
@@ -118,11 +121,11 @@ def test_helped_episodes_are_nobodys_merit_or_fault():
 
 def test_episodes_begun_before_a_retreat_are_not_held_against_what_follows():
     residual_schedule = after_base(15)
-    residual_schedule.add(make_row(99, 0), 1)  # another arm's, under way
+    residual_schedule.log.add(make_row(99, 0), 1)  # another arm's, under way
     feed(residual_schedule, [False] * 3, first=20)
     assert residual_schedule.backoffs == 1
-    residual_schedule.add(make_row(99, 1, truncated=True), 1)
-    residual_schedule.add(make_row(NEXT, 0), 1)
+    residual_schedule.log.add(make_row(99, 1, truncated=True), 1)
+    residual_schedule.log.add(make_row(NEXT, 0), 1)
     feed(residual_schedule, [False] * 2, first=30)
     assert residual_schedule.backoffs == 1
     feed(residual_schedule, [False], first=40)
@@ -133,7 +136,7 @@ def test_other_rows_do_not_count():
     residual_schedule = after_base(15)
     for number in range(20, 30):
         for source in (Source.DEMO, Source.EVAL):
-            residual_schedule.add(make_row(number, 0, source, truncated=True), 0)
+            residual_schedule.log.add(make_row(number, 0, source, truncated=True), 0)
     assert residual_schedule.backoffs == 0
     assert residual_schedule.ramp == initial_ramp(CONFIG)
 
@@ -142,7 +145,7 @@ def test_a_label_that_comes_before_the_next_episode_is_judged_with_it():
     residual_schedule = after_base(15)
     for number in range(20, 30):
         feed_one(residual_schedule, number, success=False)
-        residual_schedule.label(EpisodeLabel("arm", number, Outcome.SUCCESS), 0)
+        residual_schedule.log.label(EpisodeLabel("arm", number, Outcome.SUCCESS), 0)
     feed(residual_schedule, [], first=30)
     assert residual_schedule.backoffs == 0
 
@@ -196,7 +199,7 @@ def test_help_counts_as_failure_of_whoever_needed_it():
     residual_schedule = after_base(10, PROOF)
     feed(residual_schedule, [True] * 20, first=20, helped=True)
     assert not residual_schedule.improved
-    helpless = ResidualSchedule(PROOF)
+    helpless = ResidualSchedule(PROOF, EpisodeLog())
     feed(helpless, [True] * 20, helped=True)
     feed(helpless, [True] * 3 + [False] * 7, first=20)
     assert helpless.improved  # 3 of 10 against none of 20
@@ -224,13 +227,13 @@ def test_a_late_label_counts_and_an_aborted_episode_does_not():
     feed(residual_schedule, [False] * 10, first=20)
     assert not residual_schedule.improved
     for number in range(20, 30):
-        residual_schedule.label(EpisodeLabel("arm", number, Outcome.SUCCESS), 0)
+        residual_schedule.log.label(EpisodeLabel("arm", number, Outcome.SUCCESS), 0)
     assert residual_schedule.improved
-    residual_schedule.label(EpisodeLabel("arm", 20, Outcome.ABORT), 0)
+    residual_schedule.log.label(EpisodeLabel("arm", 20, Outcome.ABORT), 0)
     assert not residual_schedule.improved  # nine are too few
-    residual_schedule.label(EpisodeLabel("arm", 20, Outcome.SUCCESS), 1)  # another arm's
+    residual_schedule.log.label(EpisodeLabel("arm", 20, Outcome.SUCCESS), 1)  # another arm's
     assert not residual_schedule.improved
-    residual_schedule.label(EpisodeLabel("arm", 20, Outcome.SUCCESS), 0)  # the newest counts
+    residual_schedule.log.label(EpisodeLabel("arm", 20, Outcome.SUCCESS), 0)  # the newest counts
     assert residual_schedule.improved
 
 
@@ -249,7 +252,9 @@ def test_without_the_option_nothing_needs_a_proof():
 
 
 def test_without_the_option_nothing_shrinks():
-    residual_schedule = ResidualSchedule(LearnerConfig(total_steps=1000, collect=0.1, ramp=0.2))
+    residual_schedule = ResidualSchedule(
+        LearnerConfig(total_steps=1000, collect=0.1, ramp=0.2), EpisodeLog()
+    )
     feed(residual_schedule, [True] * 20)
     feed(residual_schedule, [False] * 30, first=20)
     assert residual_schedule.backoffs == 0

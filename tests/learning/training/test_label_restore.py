@@ -24,7 +24,8 @@ ARRAYS = ("reward", "success", "terminated", "aborted", "mc_return")
 
 
 def fresh() -> tuple[Trainer, RunProgress]:
-    return Trainer(CONFIG, BaseConfig(), SPEC), RunProgress()
+    trainer = Trainer(CONFIG, BaseConfig(), SPEC)
+    return trainer, RunProgress(trainer.log)
 
 
 def test_the_replay_rebuilt_at_start_is_the_one_that_was_patched_live(tmp_path: Path) -> None:

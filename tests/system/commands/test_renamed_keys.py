@@ -86,7 +86,7 @@ def test_a_checkpoint_from_before_the_renames_is_taken_up(old_run: Path):
     spec = load_spec(run.spec)
     trainer = Trainer(config.learner, config.base, spec, config.run.seed)
     with Store(run.store, spec) as store:
-        restore(trainer, RunProgress(), store, Checkpoints(run.checkpoints))
+        restore(trainer, RunProgress(trainer.log), store, Checkpoints(run.checkpoints))
     assert trainer.updates == 84, "its config_hash is that of before the renames"
 
 
