@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -54,6 +55,7 @@ COMMANDS = {
     "actor": Command("actor.__main__", "the actor's process"),
     "learner": Command("learner.__main__", "the learner's process"),
 }
+SLOW = ("train", "record", "bc", "eval", "risk")  # they import jax first, which takes seconds
 GROUPS = {
     "work": ("train", "record", "bc", "eval", "report", "risk"),
     "a run": ("new", "status", "data", "recorder"),
@@ -78,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; those of this process where it is None.
     """
+    if argv is None:
+        use_utf8()
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -116,8 +120,25 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def use_utf8() -> None:
+    """Begin this process again in Python's UTF-8 mode where the locale has another encoding.
+
+    In a C locale a folder's umlaut is no text that a database, a checkpoint or a picture could be
+    named by; child processes inherit the mode.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
+        return
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], environment)
+
+
 def _dispatch(name: str, argv: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the locale lacks is no failure
+            stream.reconfigure(errors="backslashreplace")
     use_caches()
+    if name in SLOW and not {"-h", "--help", "--help-config", "--json"} & set(argv):
+        print(f"handrail {name}: loading …", flush=True)
     try:
         return importlib.import_module(COMMANDS[name].module).main(argv)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import signal
@@ -15,6 +16,7 @@ from typing import get_args
 from controllers.config import ControlConfig
 from handrail.config import from_dict
 from handrail.errors import Error, ProtocolMismatch
+from handrail.metrics import Metrics
 from handrail.process import attach_to_supervisor, stop_on_signals
 from handrail.processes.exit_record import RUNNING, record_error, record_state
 from handrail.run_folder import Run, open_run
@@ -63,11 +65,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(run: Run, host_socket: HostSocket, options: argparse.Namespace) -> None:
-    config, core = _load(run, options)
-    core.load_critic_of(run.folder)
     begin = time.monotonic()
     log.info("compiling the control loop of task %s (cached after the first time)", run.task)
-    core.warm_up()
+    with contextlib.closing(Metrics(run, "host")) as metrics:
+        metrics.write("doing", text="the host compiles the control loop: a minute, the first time")
+        config, core = _load(run, options)
+        core.load_critic_of(run.folder)
+        core.warm_up()
+        metrics.write("doing", text="the host is ready")
     if config.recorder > 0.0 and (config.realtime or config.recorder_lockstep):
         about = describe(core.robot.params, core.robot.control, config.realtime)
         core.record(Recorder(run, config.recorder, config.recordings, about))

@@ -31,6 +31,7 @@ def main(argv: list[str]) -> int:
     from actor.cli.run_folders import create_configured_run, open_configured_run
     from actor.loop.make_env import needs_host_process
     from actor.report.finalize import finalize
+    from actor.report.live_view import LiveView
     from actor.supervisor.supervisor import Supervisor, supervise
     from handrail.run_folder import lock_run, resume_clock
 
@@ -57,10 +58,9 @@ def main(argv: list[str]) -> int:
             from actor.loop.run_inline import run_inline
 
             require_simulation(config, "train --inline")
-            finished = run_inline(run, config)
+            with LiveView(run, config) as view:
+                finished = run_inline(run, config, view.update)
         else:
-            from actor.report.live_view import LiveView
-
             with LiveView(run, config) as view:
                 supervisor = Supervisor(run, options.realtime, options.view, hosted)
                 finished = supervise(run, supervisor, view.update)

@@ -45,6 +45,7 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         if config.operator.enabled:
             intervener = ScriptedOperator(task, config.operator, config.run.seed)
         ask = Permission.POLICY if intervener is None else Permission.HUMAN
+        metrics.write("doing", text="the actor waits for the arm's host")
         host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE, ask=ask, key=run.host_key)
         env = RobotEnv(host, task)
     link = RemoteLearnerClient(

@@ -73,12 +73,20 @@ def inline_session(
         metrics.close()
 
 
-def run_inline(run: Run, config: Config) -> bool:
-    """Carry out a whole run in this process; return False where a signal stopped it before."""
-    with (
-        stop_on_signals() as stop,
-        inline_session(run, config, stop.is_set) as (session, _),
-    ):
+def run_inline(run: Run, config: Config, tick: Callable[[], None] = lambda: None) -> bool:
+    """Carry out a whole run in this process; return False where a signal stopped it before.
+
+    Args:
+        run: Its folder.
+        config: Its config.
+        tick: Called between steps, to show what goes on.
+    """
+
+    def stopped() -> bool:
+        tick()
+        return stop.is_set()
+
+    with stop_on_signals() as stop, inline_session(run, config, stopped) as (session, _):
         try:
             session.run()
         except Stopped:

@@ -309,7 +309,8 @@ def _bar(share: float, width: int, style: str) -> Text:
 
 
 def _phase_name(state: LiveState) -> str:
-    return f"{state.phase} ({state.note})" if state.note else state.phase or "starting"
+    name = state.phase or "starting"
+    return f"{name} ({state.note})" if state.note else name
 
 
 def _pace(actor: dict[str, object]) -> str:

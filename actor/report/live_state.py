@@ -216,6 +216,10 @@ def _unjudged(row: dict[str, Any]) -> bool:
     return "success" in row and row["success"] is None
 
 
+def _on_doing(state: LiveState, row: dict[str, Any]) -> LiveState:
+    return replace(state, note=str(row.get("text", "")))
+
+
 def _on_event(state: LiveState, row: dict[str, Any]) -> LiveState:
     event = (_number(row.get("time")), str(row.get("text", "")))
     return replace(state, events=(*state.events, event)[-EVENTS:])
@@ -246,4 +250,5 @@ _HANDLERS: dict[str, Callable[[LiveState, dict[str, Any]], LiveState]] = {
     "episode": _on_episode,
     "eval": _on_evaluation,
     "event": _on_event,
+    "doing": _on_doing,
 }

@@ -36,7 +36,7 @@ class LiveView:
         self._shown = float("-inf")
 
     def __enter__(self) -> LiveView:
-        if self._console.is_terminal:
+        if _can_draw(self._console):
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.__enter__()
         self._fold()
@@ -87,6 +87,15 @@ class LiveView:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _can_draw(console: Console) -> bool:
+    """Return whether a terminal moves its cursor and has the panel's signs."""
+    return (
+        console.is_terminal
+        and not console.is_dumb_terminal
+        and console.encoding.lower().startswith("utf")
+    )
 
 
 def plan_of(run: Run, config: Config) -> Plan:

@@ -59,6 +59,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the run's processes."""
+        self._metrics.write("doing", text=f"{', '.join(self._roles)} start")
         for role in self._roles:
             self._children[role] = self._launch(role)
 

@@ -43,6 +43,10 @@ def translate_errors(path: Path, doing: str) -> Iterator[None]:
         raise StorageError(f"disk error or disk full while {doing} {path}: {error}") from None
     except (apsw.Error, OSError) as error:
         raise StorageError(f"{doing} {path} failed: {error}") from None
+    except UnicodeEncodeError:
+        raise StorageError(
+            f"{doing} {str(path)!a} failed: in this locale the name is no text; set PYTHONUTF8=1"
+        ) from None
     except (UnicodeError, OverflowError) as error:
         raise StorageError(f"{path} is damaged (while {doing}): {error}") from None
 
