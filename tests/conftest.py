@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import zmq
+from bare_loop import BareLoop, run_beside
 from zmq.utils.garbage import GarbageCollectorThread
 
 from handrail.caches import use_caches
 
 use_caches()  # before numba or jax is imported
+LOOP = pytest.StashKey[BareLoop]()
 
 
 def pytest_addoption(parser):
@@ -28,6 +30,22 @@ def pytest_collection_modifyitems(config, items):
         chosen = [item for number, item in enumerate(items) if number % parts == mine - 1]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
+
+
+def pytest_runtest_protocol(item, nextitem):
+    if item.get_closest_marker("wallclock") is None:
+        return None
+    if LOOP not in item.config.stash:
+        item.config.stash[LOOP] = BareLoop()
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    run_beside(item.config.stash[LOOP].worst, item, nextitem)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_unconfigure(config):
+    if LOOP in config.stash:
+        config.stash[LOOP].close()
 
 
 @pytest.fixture(scope="session")

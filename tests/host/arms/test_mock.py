@@ -184,7 +184,7 @@ def stall(host: subprocess.Popen) -> None:
 
 
 def past_stalls(
-    work: Callable[[], Result], recover: Callable[[], object], stalls: list[str], most: int = 3
+    work: Callable[[], Result], recover: Callable[[], object], stalls: list[str], most: int = 12
 ) -> Result:
     """Return what work returns; recover and do it again where the machine itself held the host up.
 

@@ -258,6 +258,7 @@ def test_a_killed_client_leaves_the_arm_safe_and_the_next_one_begins_anew(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.wallclock
 def test_a_killed_host_is_a_lost_device_at_once_and_reconnecting_finds_the_next(run, host, client):
     drive(client, 3, 5)
     wanted, _ = drive(client, 3, 12)

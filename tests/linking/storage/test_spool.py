@@ -96,6 +96,7 @@ def test_an_empty_dead_session_is_forgotten_and_its_number_never_used_again(tmp_
     db.close()
 
 
+@pytest.mark.wallclock
 def test_append_does_not_wait_for_the_disk(tmp_path: Path) -> None:
     """While another connection holds the file, rows gather in memory and nothing blocks."""
     path = tmp_path / "spool.db"

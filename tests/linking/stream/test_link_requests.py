@@ -45,6 +45,7 @@ def test_a_request_is_answered_and_errors_keep_their_class(endpoint: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.wallclock
 def test_a_request_gives_up_at_its_deadline_and_says_what_it_waited_for(endpoint: str) -> None:
     with RpcClient(endpoint) as client:
         start = time.monotonic()
