@@ -21,7 +21,7 @@ HERE := not hardware and not ros and not franka
 NONE := $(if $(ARGS),|| [ $$? -eq 5 ])# a choice of tests (ARGS) may leave a part without any
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-long test-franka test-bench quick lint format install \
+.PHONY: help demo test test-all test-long test-franka test-bench quick lint compile format install \
         install-run install-bench constraints clean
 
 help:  ## Say what can be made.
@@ -30,7 +30,8 @@ help:  ## Say what can be made.
 demo: install-run  ## Install what running needs, then train the simulated arm (TASK=peg).
 	$(BIN)/handrail train $(TASK) $(ARGS)
 
-test: install lint  ## Install everything, then run linters, types and tests.
+test: install  ## Install everything, then run linters, types and tests.
+	@$(MAKE) --no-print-directory -j 2 lint compile
 	$(PYTEST) $(BESIDE) -m "$(HERE) and not long and not wallclock and not slow" $(ARGS) $(NONE)
 	$(PYTEST) $(BESIDE) -m "$(HERE) and not long and not wallclock and slow" $(ARGS) $(NONE)
 	$(PYTEST) -m "$(HERE) and not long and wallclock" $(ARGS) $(NONE)
@@ -56,6 +57,9 @@ lint: install  ## Linters and types only.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+compile: install  ## Compile the control code into the cache, beside the linters.
+	@$(BIN)/python .ci/compile
 
 format: install  ## Bring the code into shape.
 	$(BIN)/ruff check --fix .
