@@ -34,6 +34,7 @@ from learner.data.replay import Replay
 from learner.data.sharding import DeviceMesh
 from learner.episode_log import EpisodeLog
 from learner.nets.normaliser import fit, identity
+from learner.nets.precision import use_float32
 from learner.nets.pytree_io import flatten, unflatten
 from learner.policy.publish import Publication
 from learner.policy.ramp import residual_gain
@@ -50,6 +51,7 @@ class Trainer:
     def __init__(
         self, config: LearnerConfig, base: BaseConfig, spec: EnvSpec, seed: int = 0
     ) -> None:
+        use_float32()
         check(
             base.kind != "none" or not config.needs_base,
             "base.kind",

@@ -21,6 +21,7 @@ from learner.bases.queue import ChunkQueue
 from learner.config import BaseConfig, LearnerConfig
 from learner.nets.mlp import Params
 from learner.nets.normaliser import Normaliser, normalise
+from learner.nets.precision import use_float32
 from learner.policy.ramp import ScaleRamp, initial_ramp, residual_gain
 from learner.policy.weights import PolicyWeights, WeightsMeta, parse_meta, template, unpack_weights
 
@@ -48,6 +49,7 @@ class Policy:
     def __init__(
         self, spec: EnvSpec, learner: LearnerConfig, base: BaseConfig, seed: int = 0
     ) -> None:
+        use_float32()
         self.spec, self.config, self.base_config = spec, learner, base
         self._composer = make_action_composer(learner, spec)
         self._act = _compiled_act(self._composer, spec.state)

@@ -14,6 +14,7 @@ import optax
 
 from handrail.errors import ConfigError
 from handrail.risk_critic.format import Layer, RiskCritic
+from learner.nets.precision import use_float32
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import Episode, Windows, windows_of
 from learner.risk.network import (
@@ -56,6 +57,7 @@ def fit_critic(
         ConfigError: No violations, no safe data, or episodes of different control periods.
     """
     _require(train, validation)
+    use_float32()
     dt = train[0].dt
     ticks, discount = config.ticks(dt), config.discount(dt)
     windows, held_out = (windows_of(part, ticks, discount) for part in (train, validation))
