@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import importlib.resources
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from actor.overrides import values_of
+from actor.resolution import Given, Layer, budget, flatten, fold, layers_of, nest, refuse_other_kind
 from controllers.config import ControlConfig
 from handrail.config import check, from_dict, load_toml
 from handrail.errors import ConfigError
 from handrail.link.config import LinkConfig
 from learner.config import BaseConfig, LearnerConfig
-from learner.presets import at_ratio, expand
 from learner.risk.config import RiskConfig
 from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.sim.config import MujocoConfig
-from robot_env.gym.config import GymConfig, resolve, unit_value
+from robot_env.gym.config import GymConfig
 from robot_env.host.config import HostConfig
 from robot_env.tasks.config import TaskConfig
 from robot_env.tasks.kinds import GYM, METAWORLD, prefix_of
 from robot_env.teleop.scripted import OperatorConfig
 
-# What a gymnasium environment changes in [learner], unless it is given there. Without one reward
-# of 1 at the end values aren't in [0, 1], and entropy in them misleads nobody. From scratch the
-# first steps show too little of the state to scale by: a pendulum's top was 10 deviations off.
-DENSE: dict[str, Any] = {"v_range": None, "success_is_terminal": False, "backup_entropy": True}
-FROM_SCRATCH: dict[str, Any] = {"normaliser_floor": 1.0}
 _BARE: dict[str, dict[str, Any]] = {  # the config of an environment that is given by its name alone
     GYM: {"learner": {"preset": "rlpd"}, "run": {"demos": 0}},
     METAWORLD: {"learner": {"preset": "residual_hil"}, "run": {"demos": 20, "steps": 20_000}},
 }
+
+
+SEEDS = 2**32  # there are so many: jax's and numpy's generators take 32 bits
+SEED_RULE = "0 or more and less than 2^32"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class RunConfig:
     journal: bool = False  # also write an account of rows apart from the spool, to audit the link
 
     def __post_init__(self) -> None:
-        check(self.seed >= 0, "seed", self.seed, "0 or more")
+        for name in ("seed", "demo_seed"):
+            check(0 <= getattr(self, name) < SEEDS, name, getattr(self, name), SEED_RULE)
         check(self.steps >= 1, "steps", self.steps, "1 or more")
         check(self.demos >= 0, "demos", self.demos, "0 or more")
         check(self.eval_episodes >= 1, "eval_episodes", self.eval_episodes, "1 or more")
@@ -77,49 +75,44 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
-@dataclass(frozen=True)
-class RiskTable:
-    """Table [risk] alone, for commands that work without a run."""
-
-    risk: RiskConfig = field(default_factory=RiskConfig)
-
-
-def load_config(name: str, overrides: list[str] | None = None, command: str = "train") -> Config:
+def load_config(name: str, overrides: list[str] | None = None) -> Config:
     """Return the config of a shipped task or of a TOML file, with overrides applied.
 
     Args:
         name: Name of a shipped config ("peg"), path to a TOML file, or a gymnasium environment:
             "gym:Pendulum-v1", "metaworld:peg-insert-side-v3".
         overrides: Options like ["--learner.utd", "4"].
-        command: Name shown in help and errors.
 
     Raises:
-        ConfigError: No such config, or a bad key or value in it.
-        SystemExit: A bad override; tyro has printed why.
+        ConfigError: No such config, or a bad key or value in it or in the overrides.
+    """
+    return resolve_config(name, overrides)[0]
+
+
+def resolve_config(
+    name: str, overrides: list[str] | None = None
+) -> tuple[Config, dict[str, Given]]:
+    """Return a config and, by dotted key, where each of its values comes from.
+
+    Raises:
+        ConfigError: As `load_config`.
     """
     prefix = prefix_of(name)
     if prefix is None:
-        table = load_toml(find_config(name))
+        path = find_config(name)
+        file = Layer(f"file {path.name}", flatten(load_toml(path)))
     else:
-        table = {"task": {"name": name}, **copy.deepcopy(_BARE[prefix])}
-    options = list(overrides or [])
-    learner = table.setdefault("learner", {})
-    preset = _option(options, "--learner.preset")
-    if preset is not None:
-        learner["preset"] = preset
-    utd = _option(options, "--learner.utd")
-    if utd is not None:  # before the defaults that follow it are filled in
-        learner.update(_at_ratio(learner, _number(utd)))
-    config = _parse(table)
-    if options:
-        config = tyro.cli(Config, prog=f"handrail {command}", args=options, default=config)
-    # the learner's phases are shares of the run's budget
-    whole = dataclasses.replace(config.learner, total_steps=config.run.steps)
-    rule = f"2 or more for learner.preset {whole.preset!r}, which needs a base; rlpd needs none"
-    check(config.run.demos > 0 or not whole.needs_base, "run.demos", config.run.demos, rule)
-    given = set(learner)
-    given |= {key for key in (*DENSE, *FROM_SCRATCH) if _mentions(options, f"learner.{key}")}
-    return _fit_learner(dataclasses.replace(config, learner=whole), given)
+        bare = {"task": {"name": name}, **_BARE[prefix]}
+        file = Layer(f"any {prefix}ID", flatten(bare))
+    said = Layer("command line", values_of(Config, list(overrides or [])))
+    refuse_other_kind(_defaults(), file, said)
+    layers = layers_of(_defaults(), file, said)
+    layers.append(budget(fold(layers)))
+    config = _build(layers)
+    preset, demos = config.learner.preset, config.run.demos
+    rule = f"2 or more for learner.preset {preset!r}, which needs a base; rlpd needs none"
+    check(demos > 0 or not config.learner.needs_base, "run.demos", demos, rule)
+    return config, fold(layers)
 
 
 def parse_config(table: dict[str, Any]) -> Config:
@@ -128,26 +121,22 @@ def parse_config(table: dict[str, Any]) -> Config:
     Raises:
         ConfigError: A bad key or value.
     """
-    return _fit_learner(_parse(table), set(table.get("learner", {})))
+    nothing = Layer("command line", {})
+    return _build(layers_of(_defaults(), Layer("file", flatten(table)), nothing))
 
 
-def _parse(table: dict[str, Any]) -> Config:
-    return from_dict(Config, {**table, "learner": expand(table.get("learner", {}))})
+def _defaults() -> Layer:
+    tables = {item.name: getattr(_DEFAULT, item.name) for item in dataclasses.fields(Config)}
+    values = {
+        name: {k.name: getattr(table, k.name) for k in dataclasses.fields(table)}
+        for name, table in tables.items()
+    }
+    return Layer("default", flatten(values))
 
 
-def _fit_learner(config: Config, given: set[str]) -> Config:
-    """Return the config without defaults of the learner that only suit the arm's tasks.
-
-    Args:
-        config: Any.
-        given: Keys of [learner] that somebody asked for; they stay.
-    """
-    if prefix_of(config.task.name) is None:
-        return config
-    changes = {} if unit_value(resolve(config.task.name, config.gym)) else dict(DENSE)
-    changes |= FROM_SCRATCH if config.run.demos == 0 else {}
-    changes = {key: value for key, value in changes.items() if key not in given}
-    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, **changes))
+def _build(layers: list[Layer]) -> Config:
+    given = {key: value for key, (value, _) in fold(layers[1:]).items()}
+    return from_dict(Config, nest(given))
 
 
 def require_simulation(config: Config, command: str) -> None:
@@ -171,13 +160,18 @@ def find_config(name: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"no config file {name}")
         return path
-    shipped = {path.stem: path for path in _shipped_folder().glob("*.toml")}
-    if name not in shipped:
+    known = shipped()
+    if name not in known:
         raise ConfigError(
-            f"no task {name!r}; shipped are {', '.join(sorted(shipped))}, or give a path to a "
+            f"no task {name!r}; shipped are {', '.join(known)}, or give a path to a "
             f".toml file, or a gymnasium environment as gym:ID"
         )
-    return shipped[name]
+    return known[name]
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped configs' files by name."""
+    return {path.stem: path for path in sorted(_shipped_folder().glob("*.toml"))}
 
 
 def _shipped_folder() -> Path:
@@ -186,30 +180,4 @@ def _shipped_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def _at_ratio(learner: dict[str, Any], utd: float | str) -> dict[str, Any]:
-    if isinstance(utd, str) or not utd > 0:
-        return {**learner, "utd": utd}  # refused where its rule is known
-    return at_ratio(learner, utd)
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # refused where its rule is known
-
-
-def _option(options: list[str], name: str) -> str | None:
-    for i, option in enumerate(options):
-        if option == name and i + 1 < len(options):
-            return options[i + 1]
-        if option.startswith(name + "="):
-            return option.split("=", 1)[1]
-    return None
-
-
-def _mentions(options: list[str], key: str) -> bool:
-    """Return whether an option of table [learner] is given, however it is spelled."""
-    table, _, field_name = key.partition(".")
-    names = {f"--{table}.{no}{field_name}".replace("_", "-") for no in ("", "no-")}
-    return any(option.split("=")[0].replace("_", "-") in names for option in options)
+_DEFAULT = Config(TaskConfig())

@@ -71,7 +71,7 @@ def run_cell(task: str, seed: int, extra: list[str]) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="handrail-classic-") as scratch:
         overrides = ["--run.seed", str(seed), *extra]
-        run, config = create_configured_run(task, overrides, Path(scratch) / "run", "train")
+        run, config = create_configured_run(task, overrides, Path(scratch) / "run")
         with inline_session(run, config) as (session, trainer):
             session.wait_for_weights()
             session.train(config.run.steps)

@@ -165,7 +165,7 @@ def run_cell(
         overrides += ["--run.demo-seed", str(cell.seed), "--run.steps", str(cell.steps)]
         overrides += extra or []
         overrides += ["--operator.enabled" if cell.operator else "--operator.no-enabled"]
-        run, config = create_configured_run(cell.task, overrides, Path(scratch) / "run", "train")
+        run, config = create_configured_run(cell.task, overrides, Path(scratch) / "run")
         curve: list[float] = []
         grid: list[dict[str, str]] = []
         with inline_session(run, config) as (session, trainer):

@@ -112,7 +112,7 @@ def run_cell(name: str, seed: int, steps: int, extra: list[str]) -> list[dict[st
     with tempfile.TemporaryDirectory(prefix="handrail-maze-") as scratch:
         overrides = ["--run.seed", str(seed), "--run.demo-seed", str(seed)]
         overrides += ["--run.steps", str(steps), *TRAINED[name], *extra]
-        run, config = create_configured_run("maze", overrides, Path(scratch) / "run", "train")
+        run, config = create_configured_run("maze", overrides, Path(scratch) / "run")
         about: dict[str, Any] = {"trained": name, "seed": seed, "steps": steps}
         if name in WITH_CRITIC:
             reach = dataclasses.replace(config.control, stiffness_range=(50.0, 3000.0))

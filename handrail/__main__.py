@@ -50,7 +50,9 @@ COMMANDS = {
     "check-env": Command(
         "robot_env.gym.commands", "try a gymnasium environment, and say what is wrong with it"
     ),
-    "doctor": Command("handrail.doctor", "say what works here, and what to do where it doesn't"),
+    "doctor": Command(
+        "handrail.checks.doctor", "say what works here, and what to do where it doesn't"
+    ),
     "host": Command("robot_env.__main__", "the robot's control process"),
     "actor": Command("actor.__main__", "the actor's process"),
     "learner": Command("learner.__main__", "the learner's process"),

@@ -167,6 +167,17 @@ def resume_clock(run: Run) -> Run:
     return run
 
 
+def rewrite_config(run: Run, config_toml: str) -> Run:
+    """Write a run's config anew, in today's format, and return the run.
+
+    Today's keys are read in a folder of an earlier format, too: a crash in between harms nothing.
+    """
+    write_atomic(run.config, config_toml)
+    run = replace(run, format=FORMAT)
+    _write_identity(run)
+    return run
+
+
 @contextlib.contextmanager
 def lock_run(run: Run) -> Iterator[None]:
     """Hold the run folder for one supervisor.

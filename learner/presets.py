@@ -53,38 +53,60 @@ PRESETS: dict[str, dict[str, Any]] = {
 _DEFAULTS = {field.name: field.default for field in fields(LearnerConfig)}
 
 
+def preset_values(name: Any) -> dict[str, Any]:
+    """Return what a preset changes of the defaults.
+
+    Raises:
+        ConfigError: There is no such preset.
+    """
+    known = isinstance(name, str) and name in PRESETS
+    check(known, "learner.preset", name, f"one of {', '.join(get_args(PresetName))}")
+    return dict(PRESETS[name])
+
+
+def scaled_values(name: str, utd: Any) -> dict[str, Any]:
+    """Return batch and learning rates of a preset at another ratio than its own, after `scaled`.
+
+    Args:
+        name: Of the preset.
+        utd: The ratio [updates/env step]; None: the preset's own, for which nothing changes.
+
+    Raises:
+        ConfigError: The ratio is no positive number.
+    """
+    plain = {**_DEFAULTS, **PRESETS[name]}
+    if utd is None:
+        return {}
+    check(isinstance(utd, int | float) and utd > 0, "learner.utd", utd, "a positive number")
+    return {} if utd == plain["utd"] else scaled(utd, plain)
+
+
+def rescaled(table: dict[str, Any], utd: Any) -> dict[str, Any]:
+    """Return batch and rates that a table names for its own ratio, at another one.
+
+    Args:
+        table: [learner], as in a file; what is wrong in it is left for the config to say.
+        utd: The ratio [updates/env step]; None, or what can't be one: nothing changes.
+    """
+    if not isinstance(utd, int | float) or not utd > 0:
+        return {}
+    numbers = {k: v for k, v in table.items() if isinstance(v, int | float) and v > 0}
+    plain = {**_DEFAULTS, **PRESETS[table.get("preset", "resfit")], **numbers}
+    return {key: value for key, value in scaled(utd, plain).items() if key in numbers}
+
+
 def expand(table: dict[str, Any]) -> dict[str, Any]:
     """Return table [learner] with what its preset changes filled in; explicit keys win.
 
     Where the table has another `utd` than the preset, batch and learning rates that it leaves out
-    follow the laws of `scaling`.
+    follow the laws of `utd_scaling`.
 
     Raises:
         ConfigError: There is no such preset.
     """
     name = table.get("preset", "resfit")
-    known = isinstance(name, str) and name in PRESETS
-    check(known, "learner.preset", name, f"one of {', '.join(get_args(PresetName))}")
-    plain = {**_DEFAULTS, **PRESETS[name]}
-    utd = table.get("utd", plain["utd"])
-    check(isinstance(utd, int | float) and utd > 0, "learner.utd", utd, "a positive number")
-    return {**PRESETS[name], **scaled(utd, plain), **table, "preset": name}
-
-
-def at_ratio(table: dict[str, Any], utd: float) -> dict[str, Any]:
-    """Return table [learner] for another ratio than its own, after `expand`'s laws.
-
-    Batch and rates that it names went with its own ratio, so they are scaled from there.
-
-    Args:
-        table: As in a file; what is wrong in it is left for `expand` to say.
-        utd: The ratio [updates/env step], positive.
-    """
-    name = table.get("preset", "resfit")
-    numbers = {k: v for k, v in table.items() if isinstance(v, int | float) and v > 0}
-    plain = {**_DEFAULTS, **PRESETS.get(str(name), {}), **numbers}
-    named = {key: value for key, value in scaled(utd, plain).items() if key in numbers}
-    return {**table, **named, "utd": utd}
+    changed = preset_values(name)
+    return {**changed, **scaled_values(name, table.get("utd")), **table, "preset": name}
 
 
 def preset(name: PresetName, **overrides: Any) -> LearnerConfig:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
-from actor.cli.options import parser, say
+from handrail.command_line import RunFolder, parse, say
+
+
+@dataclass(frozen=True)
+class BcOptions:
+    """Train the base policy from a run folder's demonstrations."""
+
+    run: RunFolder
 
 
 def main(argv: list[str]) -> int:
     """Train the base from the recorded demonstrations and checkpoint it; return the exit code."""
-    arguments = parser("bc", "Train the base policy from a run folder's demonstrations.")
-    arguments.epilog = None
-    arguments.add_argument("run", type=Path, help="run folder")
-    options = arguments.parse_args(argv)
+    options = parse(BcOptions, "bc", argv)
 
     from actor.cli.run_folders import open_configured_run
     from actor.loop.run_inline import inline_session

@@ -2,82 +2,146 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from actor.cli.options import say
+import tyro
+from tyro.conf import Positional, arg
+
+from handrail.command_line import Json, RunFolder, conclude, parse
 
 if TYPE_CHECKING:
     from handrail.run_folder import Run
     from handrail.spec import EnvSpec
     from learner.store.admin.prune import EpisodeFilter
 
-EPILOG = """\
-ls, show, verify, export, backup and label work beside a running learner; repair, prune and restore
-need the run to be stopped. Results are one line of JSON at the end. See docs/data.md."""
+ABOUT = """\
+List, check, repair, prune, export, back up and label a run's rows. ls, show, verify, export, backup
+and label work beside a running learner; repair, prune and restore need the run to be stopped.
+See docs/data.md."""
 WRONG = 1  # exit code of `verify` where something is wrong
 _AGE = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # [s]
+Number = Annotated[Positional[int], arg(metavar="EPISODE", help="Number of the episode.")]
+Actor = Annotated[str, arg(metavar="NAME", help="Whose, where several have that number.")]
+File = Annotated[Positional[Path], arg(metavar="FILE", help="The backup.")]
+
+
+@dataclass(frozen=True)
+class Ls:
+    """List the episodes."""
+
+    run: RunFolder
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show the rows of an episode."""
+
+    run: RunFolder
+    episode: Number
+    actor: Actor = ""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check every row's hash and every session's numbers; exit code 1 if something is wrong."""
+
+    run: RunFolder
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Salvage what is whole into a new store; the old file is kept."""
+
+    run: RunFolder
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Take episodes out; says what would go, until --yes."""
+
+    run: RunFolder
+    older_than: Annotated[str | None, arg(metavar="AGE")] = None
+    """Arrived before, such as 90m, 12h, 30d."""
+    source: tyro.conf.UseAppendAction[tuple[Literal["demo", "online", "eval"], ...]] = ()
+    """Of this kind; may be repeated."""
+    episodes: Annotated[str, arg(metavar="LIST")] = ""
+    """Such as 3,10-19."""
+    actor: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Of this actor; may be repeated."""
+    yes: bool = False
+    """Do it."""
+    shrink: bool = False
+    """Also make the file smaller."""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write every episode as .npz."""
+
+    run: RunFolder
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER", help="A new folder.")]
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Backup:
+    """Copy the store, also while the learner writes it."""
+
+    run: RunFolder
+    file: File
+    force: bool = False
+    """Write over an existing file."""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Put a backup in the store's place."""
+
+    run: RunFolder
+    file: File
+    force: bool = False
+    """Although there is a store."""
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Label:
+    """Say late what an episode came to."""
+
+    run: RunFolder
+    episode: Number
+    verdict: Positional[Literal["success", "failure", "abort"]]
+    actor: Actor = ""
+    worth: float = 1.0
+    """Reward of a success."""
+    json: Json = False
+
+
+COMMANDS = Ls | Show | Verify | Repair | Prune | Export | Backup | Restore | Label
 
 
 def main(argv: list[str]) -> int:
     """Carry out one of the commands; return the exit code."""
-    options = _parser().parse_args(argv)
+    options = parse(COMMANDS, "data", argv, ABOUT)
     from handrail.run_folder import open_run
     from handrail.spec import load_spec
 
     run = open_run(options.run)
-    return globals()[f"_{options.command}"](options, run, load_spec(run.spec))
+    work = globals()[f"_{type(options).__name__.lower()}"]
+    return work(options, run, load_spec(run.spec))
 
 
-def _parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="handrail data",
-        description="List, check, repair, prune, export, back up and label a run's rows.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.add_argument("run", type=Path, help="run folder")
-        return command
-
-    add("ls", "list the episodes")
-    show = add("show", "show the rows of an episode")
-    show.add_argument("episode", type=int)
-    show.add_argument("--actor", default="", help="whose, where several have that number")
-    add("verify", "check every row's hash and every session's numbers")
-    add("repair", "salvage what is whole into a new store; the old file is kept")
-    prune = add("prune", "take episodes out; says what would go, until --yes")
-    prune.add_argument("--older-than", metavar="AGE", help="arrived before, such as 90m, 12h, 30d")
-    prune.add_argument("--source", action="append", choices=("demo", "online", "eval"), default=[])
-    prune.add_argument("--episodes", metavar="LIST", default="", help="such as 3,10-19")
-    prune.add_argument("--actor", action="append", default=[])
-    prune.add_argument("--yes", action="store_true", help="do it")
-    prune.add_argument("--shrink", action="store_true", help="also make the file smaller")
-    export = add("export", "write every episode as .npz")
-    export.add_argument("folder", type=Path, help="a new folder")
-    backup = add("backup", "copy the store, also while the learner writes it")
-    backup.add_argument("file", type=Path)
-    backup.add_argument("--force", action="store_true", help="write over an existing file")
-    restore = add("restore", "put a backup in the store's place")
-    restore.add_argument("file", type=Path)
-    restore.add_argument("--force", action="store_true", help="although there is a store")
-    label = add("label", "say late what an episode came to")
-    label.add_argument("episode", type=int)
-    label.add_argument("verdict", choices=("success", "failure", "abort"))
-    label.add_argument("--actor", default="", help="whose, where several have that number")
-    label.add_argument("--worth", type=float, default=1.0, help="reward of a success [1]")
-    return top
-
-
-def _ls(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _ls(options: Ls, run: Run, spec: EnvSpec) -> int:
     from handrail.transition import Source
     from learner.store.admin.episodes import episodes
     from learner.store.file import LABEL
@@ -85,19 +149,20 @@ def _ls(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
 
     with Store(run.store, spec, readonly=True) as store:
         found = episodes(store)
-        say(f"{'actor':<12}{'source':<8}{'episode':>8}{'steps':>7}{'human':>7}  outcome")
+        lines = [f"{'actor':<12}{'source':<8}{'episode':>8}{'steps':>7}{'human':>7}  outcome"]
         for e in found:
             source = Source(e.source).name.lower()
-            say(f"{e.actor:<12}{source:<8}{e.number:>8}{e.steps:>7}{e.intervened:>7}  {e.outcome}")
+            counts = f"{e.number:>8}{e.steps:>7}{e.intervened:>7}"
+            lines.append(f"{e.actor:<12}{source:<8}{counts}  {e.outcome}")
         about = {"episodes": len(found), "rows": len(store), "labels": store.count(LABEL)}
         about |= {source.name.lower(): store.count(source) for source in Source}
         about |= {"uuid": store.uuid, "epoch": store.epoch}
         about["bytes"] = run.store.stat().st_size
-    say(json.dumps(about))
+    conclude(about, options.json, *lines)
     return 0
 
 
-def _show(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _show(options: Show, run: Run, spec: EnvSpec) -> int:
     from learner.store.admin.episodes import describe, episodes
     from learner.store.store import Store
 
@@ -108,7 +173,7 @@ def _show(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
             if e.number == options.episode and options.actor in ("", e.actor)
         ]
         for episode in chosen:
-            say(f"{'row':>9}{'t':>6}{'reward':>9}  flags")
+            lines = [f"{'row':>9}{'t':>6}{'reward':>9}  flags"]
             for arrival in store.labelled_rows(episode.first - 1):
                 row = arrival.row
                 if arrival.cursor > episode.last:
@@ -117,8 +182,8 @@ def _show(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
                     continue
                 names = ("end", "terminated", "truncated", "success", "intervened", "violation")
                 flags = " ".join(name for name in names if getattr(row, name))
-                say(f"{arrival.cursor:>9}{row.t:>6}{row.reward:>9.3f}  {flags}")
-            say(json.dumps(describe(episode)))
+                lines.append(f"{arrival.cursor:>9}{row.t:>6}{row.reward:>9.3f}  {flags}")
+            conclude(describe(episode), options.json, *lines)
     if not chosen:
         from learner.store.admin.label import actor_of
 
@@ -126,29 +191,25 @@ def _show(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
     return 0
 
 
-def _verify(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _verify(options: Verify, run: Run, spec: EnvSpec) -> int:
     from learner.store.admin.verify import verify
 
     found = verify(run.store, spec)
-    for fault in found.faults:
-        say(fault)
     about = {"whole": not found.faults, **found._asdict(), "faults": len(found.faults)}
-    say(json.dumps(about))
+    conclude(about, options.json, *found.faults)
     return WRONG if found.faults else 0
 
 
-def _repair(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _repair(options: Repair, run: Run, spec: EnvSpec) -> int:
     from learner.store.admin.repair import repair
 
     done = repair(run.store, spec)
-    for fault in done.faults:
-        say(fault)
-    say(f"the damaged file is kept: {done.kept}")
-    say(json.dumps({"rows": done.rows, "lost": done.lost, "kept": str(done.kept)}))
+    about = {"rows": done.rows, "lost": done.lost, "kept": str(done.kept)}
+    conclude(about, options.json, *done.faults, f"the damaged file is kept: {done.kept}")
     return 0
 
 
-def _prune(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _prune(options: Prune, run: Run, spec: EnvSpec) -> int:
     from handrail.errors import ConfigError
     from learner.store.admin.prune import plan, prune
 
@@ -159,15 +220,17 @@ def _prune(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
         gone = prune(run.store, spec, choice, options.shrink)
     else:
         gone = plan(run.store, spec, choice)
-    for e in gone.episodes:
-        say(f"{e.actor} episode {e.number}: {len(e.seqs)} rows, {e.outcome}")
+    lines = [
+        f"{e.actor} episode {e.number}: {len(e.seqs)} rows, {e.outcome}" for e in gone.episodes
+    ]
     if not options.yes:
-        say("nothing was taken out; --yes does it")
-    say(json.dumps({"episodes": len(gone.episodes), "rows": gone.rows, "done": options.yes}))
+        lines.append("nothing was taken out; --yes does it")
+    about = {"episodes": len(gone.episodes), "rows": gone.rows, "done": options.yes}
+    conclude(about, options.json, *lines)
     return 0
 
 
-def _choice(options: argparse.Namespace) -> EpisodeFilter:
+def _choice(options: Prune) -> EpisodeFilter:
     from handrail.errors import ConfigError
     from handrail.transition import Source
     from learner.store.admin.prune import EpisodeFilter
@@ -188,36 +251,35 @@ def _choice(options: argparse.Namespace) -> EpisodeFilter:
     return EpisodeFilter(sources, numbers, tuple(options.actor), age)
 
 
-def _export(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _export(options: Export, run: Run, spec: EnvSpec) -> int:
     from learner.store.admin.export import export
     from learner.store.store import Store
 
     with Store(run.store, spec, readonly=True) as store:
         count = export(store, options.folder)
-    say(json.dumps({"episodes": count, "folder": str(options.folder)}))
+    conclude({"episodes": count, "folder": str(options.folder)}, options.json)
     return 0
 
 
-def _backup(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _backup(options: Backup, run: Run, spec: EnvSpec) -> int:
     from learner.store.admin.backup import backup
 
     rows = backup(run.store, spec, options.file, options.force)
-    say(json.dumps({"rows": rows, "file": str(options.file)}))
+    conclude({"rows": rows, "file": str(options.file)}, options.json)
     return 0
 
 
-def _restore(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _restore(options: Restore, run: Run, spec: EnvSpec) -> int:
     from learner.store.admin.backup import restore
 
     done = restore(run.store, spec, options.file, options.force, run.spool)
-    if done.kept is not None:
-        say(f"the store that was there is kept: {done.kept}")
     kept = None if done.kept is None else str(done.kept)
-    say(json.dumps({"rows": done.rows, "epoch": done.epoch, "kept": kept}))
+    lines = [] if kept is None else [f"the store that was there is kept: {kept}"]
+    conclude({"rows": done.rows, "epoch": done.epoch, "kept": kept}, options.json, *lines)
     return 0
 
 
-def _label(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
+def _label(options: Label, run: Run, spec: EnvSpec) -> int:
     from handrail.episode_label import EpisodeLabel, Outcome
     from learner.store.admin.episodes import episodes
     from learner.store.admin.label import actor_of, deliver_label
@@ -227,10 +289,9 @@ def _label(options: argparse.Namespace, run: Run, spec: EnvSpec) -> int:
         actor = actor_of(episodes(store), options.episode, options.actor)
     verdict = Outcome[options.verdict.upper()]
     where = deliver_label(run, spec, EpisodeLabel(actor, options.episode, verdict, options.worth))
-    if where == "waiting":
-        say(f"the learner doesn't answer; the label waits in {run.labels} until it starts again")
-    say(json.dumps({"actor": actor, "episode": options.episode, "label": options.verdict,
-                    "state": where}))  # fmt: skip
+    late = f"the learner doesn't answer; the label waits in {run.labels} until it starts again"
+    about = {"actor": actor, "episode": options.episode, "label": options.verdict, "state": where}
+    conclude(about, options.json, *([late] if where == "waiting" else []))
     return 0
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from actor.cli.options import parser, say
+from tyro.conf import arg
+
+from actor.config import SEED_RULE, SEEDS
+from handrail.command_line import Json, RunFolder, parse, say
+from handrail.config import check
 from robot_env.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -19,22 +23,24 @@ if TYPE_CHECKING:
     from robot_env.gym.task import GymTask
 
 
+@dataclass(frozen=True)
+class EvalOptions:
+    """Evaluate a run folder's newest checkpoint; a run that has none yet keeps it."""
+
+    run: RunFolder
+    episodes: Annotated[int, arg(metavar="N", help="Starts.")] = 50
+    start: Annotated[int, arg(metavar="N", help="First start.")] = 0
+    film: Annotated[bool, arg(help="Write policy.mp4 as well.")] = False
+    robot: Literal["mock", "franka"] | None = None
+    """The policy alone, on this arm, through a host process that is started for it."""
+    json: Json = False
+
+
 def main(argv: list[str]) -> int:
     """Evaluate policy, base and trivial policies from the same starts; return the exit code."""
-    arguments = parser("eval", "Evaluate a run folder's newest checkpoint; nothing is changed.")
-    arguments.epilog = None
-    arguments.add_argument("run", type=Path, help="run folder")
-    arguments.add_argument("--episodes", type=int, default=50, help="starts (default 50)")
-    arguments.add_argument("--start", type=int, default=0, help="first start (default 0)")
-    arguments.add_argument("--film", action="store_true", help="write policy.mp4 as well")
-    arguments.add_argument(
-        "--robot",
-        choices=("mock", "franka"),
-        help="the policy alone, on this arm, through a host process that is started for it",
-    )
-    options = arguments.parse_args(argv)
-    if options.episodes < 1:
-        arguments.error(f"--episodes must be 1 or more, got {options.episodes}")
+    options = parse(EvalOptions, "eval", argv)
+    check(options.episodes >= 1, "--episodes", options.episodes, "1 or more")
+    check(0 <= options.start < SEEDS, "--start", options.start, SEED_RULE)
 
     from actor.cli.run_folders import open_configured_run
     from actor.loop.make_env import make_task
@@ -57,6 +63,9 @@ def main(argv: list[str]) -> int:
         results = _simulated(config, task, policy, starts)
     else:
         results = _on_a_robot(run, task, policy, starts, config.run.seed, options.robot)
+    kept = options.robot is None and _keep(run, task, results, options.start, policy.version)
+    if options.film:
+        record_video(run, config)
     summary = {}
     for name, outcomes in results.items():
         wins, total = sum(r.success for r in outcomes), len(outcomes)
@@ -67,15 +76,53 @@ def main(argv: list[str]) -> int:
             continue
         low, high = wilson(wins, total)
         share = f"{wins:>3} of {total}  {wins / total:6.1%}"
-        say(f"{name:<24} {share}   95 % interval {low:.0%} to {high:.0%}")
+        if not options.json:
+            say(f"{name:<24} {share}   95 % interval {low:.0%} to {high:.0%}")
         summary[name] = {"success": wins / total, "low": low, "high": high, "episodes": total}
+    if options.json:
+        say(json.dumps(summary))
+        return 0
     if policy.weights_meta is not None and policy.has_base and not policy.weights_meta.proven:
         say(UNPROVEN)
     if options.film:
-        record_video(run, config)
         say(f"film: {run.folder / 'policy.mp4'}")
-    say(json.dumps(summary))
+    if kept:
+        say(f"summary: {run.folder / 'summary.json'}")
     return 0
+
+
+def _keep(
+    run: Run,
+    task: Task | GymTask,
+    results: dict[str, list[EpisodeResult]],
+    first: int,
+    version: int,
+) -> bool:
+    """Write an evaluation into a run that has none of its newest state; return whether it was."""
+    from actor.loop.session import outcome_row
+    from actor.report.summary import read_rows, summarise
+    from handrail.errors import RunFolderError
+    from handrail.metrics import Metrics
+    from handrail.run_folder import lock_run, resume_clock, write_atomic
+
+    rows = read_rows(run.folder)
+    steps = max((int(row.get("env_steps") or 0) for row in rows), default=0)
+    if any(row.get("kind") == "eval" and row.get("env_steps") == steps for row in rows):
+        return False
+    try:
+        with lock_run(run):
+            metrics = Metrics(resume_clock(run), "eval")
+            for name, outcomes in results.items():
+                about = {"policy": name, "env_steps": steps, "policy_version": version}
+                for start, result in enumerate(outcomes, first):
+                    row = outcome_row(result, task.has_success)
+                    metrics.write("eval", **about, start=start, **row)
+            metrics.close()
+            text = json.dumps(summarise(run.folder), indent=2) + "\n"
+            write_atomic(run.folder / "summary.json", text)
+    except RunFolderError:  # it is being trained, and will be evaluated then
+        return False
+    return True
 
 
 def _simulated(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
-from actor.cli.options import parse, parser, say
+from actor.cli.options import NewFolder, TaskName, parse_with_overrides
+from handrail.command_line import say
+
+
+@dataclass(frozen=True)
+class NewOptions:
+    """Make a run folder and start nothing: for a learner elsewhere."""
+
+    task: TaskName
+    out: NewFolder = None
 
 
 def main(argv: list[str]) -> int:
     """Make a run folder and start nothing; return the exit code."""
-    arguments = parser("new", "Make a run folder and start nothing: for a learner elsewhere.")
-    arguments.add_argument("task", help="a shipped task, .toml file or gym:ID")
-    arguments.add_argument("--out", type=Path, help="run folder to make (default: below ./runs)")
-    options, overrides = parse(arguments, argv)
+    options, overrides = parse_with_overrides(NewOptions, "new", argv)
 
     from actor.cli.run_folders import create_configured_run
     from actor.loop.make_env import needs_host_process
 
-    run, config = create_configured_run(options.task, overrides, options.out, "new")
+    run, config = create_configured_run(options.task, overrides, options.out)
     say(f"run folder: {run.folder}; copy it to the other host before anything runs")
     say(f"there:  handrail learner --run {run.folder.name}")
     if needs_host_process(config):

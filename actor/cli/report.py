@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
-from actor.cli.options import parser, say
+from handrail.command_line import Json, RunFolder, parse, say
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write a run folder's summary.json and report.png again."""
+
+    run: RunFolder
+    json: Json = False
 
 
 def main(argv: list[str]) -> int:
     """Write summary.json and report.png from the run's metrics; return the exit code."""
-    arguments = parser("report", "Write a run folder's summary.json and report.png again.")
-    arguments.epilog = None
-    arguments.add_argument("run", type=Path, help="run folder")
-    options = arguments.parse_args(argv)
+    options = parse(ReportOptions, "report", argv)
 
     from actor.cli.run_folders import read_configured_run
     from actor.report.figure import write_report
+    from actor.report.finalize import result_lines
     from actor.report.summary import summarise
     from handrail.run_folder import write_atomic
 
@@ -25,7 +31,11 @@ def main(argv: list[str]) -> int:
     summary = summarise(run.folder)
     write_atomic(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_report(run.folder)
-    say(json.dumps(summary))
+    if options.json:
+        say(json.dumps(summary))
+        return 0
+    for line in result_lines(run, summary):
+        say(line)
     say(f"picture: {run.folder / 'report.png'}")
     return 0
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
-from actor.cli.options import parser, say
+from handrail.command_line import Json, RunFolder, parse, say, with_default
+
+
+@dataclass(frozen=True)
+class StatusOptions:
+    """Say how a run stands now, seen from this host; exit code 1 if its learner doesn't answer."""
+
+    run: RunFolder
+    json: Json = False
+    watch: float | None = None
+    """Again every so many seconds (2)."""
 
 
 def main(argv: list[str]) -> int:
     """Say how a run stands; return 1 where its learner doesn't answer."""
-    arguments = parser("status", "Say how a run stands now, seen from this host.")
-    arguments.epilog = "Exit code 1 where the learner doesn't answer."
-    arguments.add_argument("run", type=Path, help="run folder")
-    arguments.add_argument("--json", action="store_true", help="as one JSON object a line")
-    arguments.add_argument(
-        "--watch", type=float, nargs="?", const=2.0, metavar="S", help="again every S seconds [2]"
-    )
-    options = arguments.parse_args(argv)
+    options = parse(StatusOptions, "status", with_default(argv, "--watch", "2"))
 
     from actor.cli.run_folders import read_configured_run
     from actor.report.run_status import describe, run_status

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from actor.cli.options import parse, parser, say
+from actor.cli.options import MaybeTask, NewFolder, parse_with_overrides
+from handrail.command_line import say
 from handrail.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a task through the whole stack and leave a run folder."""
+
+    task: MaybeTask = None
+    out: NewFolder = None
+    resume: Path | None = None
+    """Run folder to go on with; --run.steps may give it a longer budget."""
+    inline: bool = False
+    """All roles in one process, bit-reproducible."""
+    realtime: bool = False
+    """The simulated arm runs in real time."""
+    view: bool = False
+    """Open MuJoCo's viewer where there is a display."""
+    video: bool = True
+    """Write policy.mp4."""
 
 
 def main(argv: list[str]) -> int:
     """Train a task through the whole stack and leave a run folder; return the exit code."""
-    arguments = parser("train", "Train a task through the whole stack and leave a run folder.")
-    add = arguments.add_argument
-    add(
-        "task",
-        nargs="?",
-        help="a shipped task (reach, pick, peg, assemble), .toml file or gym:ID",
-    )
-    add("--out", type=Path, help="run folder to make (default: below ./runs)")
-    add("--resume", type=Path, metavar="RUN", help="go on with a run folder")
-    add("--inline", action="store_true", help="all roles in one process, bit-reproducible")
-    add("--realtime", action="store_true", help="the simulated arm runs in real time")
-    add("--view", action="store_true", help="open MuJoCo's viewer where there is a display")
-    add("--no-video", action="store_true", help="leave out policy.mp4")
-    options, overrides = parse(arguments, argv)
+    options, overrides = parse_with_overrides(TrainOptions, "train", argv)
     if (options.task is None) == (options.resume is None):
-        arguments.error("give a task, or --resume RUN")
+        raise ConfigError("give a task, or --resume RUN")
 
-    from actor.cli.run_folders import create_configured_run, open_configured_run
+    from actor.cli.run_folders import create_configured_run, extend_run, open_configured_run
     from actor.loop.make_env import needs_host_process
     from actor.report.finalize import finalize
     from actor.report.live_view import LiveView
@@ -36,14 +43,10 @@ def main(argv: list[str]) -> int:
     from handrail.run_folder import lock_run, resume_clock
 
     if options.resume is not None:
-        if overrides:
-            raise ConfigError(
-                f"a resumed run keeps its config, got {' '.join(overrides)}; start a new run to "
-                f"change it"
-            )
         run, config = open_configured_run(options.resume)
     else:
-        run, config = create_configured_run(options.task, overrides, options.out, "train")
+        assert options.task is not None
+        run, config = create_configured_run(options.task, overrides, options.out)
     hosted = needs_host_process(config)
     if not hosted and (options.realtime or options.view):
         raise ConfigError(
@@ -51,6 +54,7 @@ def main(argv: list[str]) -> int:
         )
     with lock_run(run):
         if options.resume is not None:
+            run, config = extend_run(run, config, overrides)
             run = resume_clock(run)
         say(f"run folder: {run.folder}")
         if options.inline:
@@ -67,7 +71,7 @@ def main(argv: list[str]) -> int:
         if not finished:
             say(f"stopped; go on with: handrail train --resume {run.folder}")
             return 130
-        finalize(run, config, video=not options.no_video)
+        finalize(run, config, video=options.video)
     return 0
 
 

@@ -171,7 +171,7 @@ class Session:
             start=start,
             env_steps=self.env_steps,
             policy_version=self.policy.version,
-            **_outcome(result, self.task.has_success),
+            **outcome_row(result, self.task.has_success),
         )
 
     def _episode(
@@ -264,7 +264,7 @@ class Session:
             phase=self.phase,
             episode=self.episode - 1,
             env_steps=self.env_steps,
-            **_outcome(result, self.task.has_success),
+            **outcome_row(result, self.task.has_success),
             **more,
         )
 
@@ -279,7 +279,8 @@ class Session:
             raise Stopped
 
 
-def _outcome(result: EpisodeResult, judged: bool) -> dict[str, Any]:
+def outcome_row(result: EpisodeResult, judged: bool) -> dict[str, Any]:
+    """Return what an episode came to, as in a row of metrics; `judged`: something says success."""
     truth = {k: v for k, v in result.info["privileged_state"].items() if k != "success"}
     return {
         "success": result.success if judged else None,  # null: nothing says what success is

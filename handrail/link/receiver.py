@@ -271,7 +271,7 @@ class StreamReceiver:
                 return (
                     f"an actor named {hello.actor!r} is connected already (session {peer.session}, "
                     f"heard {time.monotonic() - peer.last_heard_at:.1f} s ago), this one is "
-                    f"session {hello.session}: stop one of them, or give it another name"
+                    f"session {hello.session}: stop one of them"
                 )
             del self._peers[known]  # gone, or the same actor on a new connection
         return ""

@@ -11,7 +11,6 @@ from typing import NamedTuple
 WINDOW_S = 600.0  # [s], over which the rate is measured
 MIN_SPAN_S = 30.0  # [s], of measurement before an alarm is raised by rate
 ALARM_HOURS = (24.0, 4.0, 1.0)  # [h], an alarm is raised when no more than this is left
-ALARM_SHARES = (0.05, 0.01)  # [-], of the disk, and when no more than this is free
 _REARM = 1.25  # [-], an alarm is raised again once this much more was left meanwhile
 
 
@@ -40,7 +39,7 @@ class DiskMonitor:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._samples: deque[tuple[float, int]] = deque()
-        self._raised = [len(ALARM_HOURS) * [False], len(ALARM_SHARES) * [False]]
+        self._raised = len(ALARM_HOURS) * [False]
 
     def sample(self) -> tuple[DiskStatus, str]:
         """Measure; return the disk's state and the alarm that is due now, "" if none is.
@@ -67,23 +66,19 @@ class DiskMonitor:
         rate = (samples[0][1] - free) / span if span > 0 else 0.0
         hours = free / rate / 3600 if rate > 0 else float("inf")
         disk = DiskStatus(free, size, rate, hours)
-        by_rate = self._crossed(0, ALARM_HOURS, hours) if span >= MIN_SPAN_S else False
-        by_share = self._crossed(1, ALARM_SHARES, free / size if size else 1.0)
-        if not (by_rate or by_share):
+        if span < MIN_SPAN_S or not self._crossed(hours):
             return disk, ""
         text = f"the disk of {self.path} has {free / 1e9:.1f} GB left of {size / 1e9:.1f} GB"
-        if rate > 0:
-            text += f", which last {hours:.1f} h at the measured {rate / 1e6:.2f} MB/s"
+        text += f", which last {hours:.1f} h at the measured {rate / 1e6:.2f} MB/s"
         return disk, f"{text}: free some space, or `handrail data prune`"
 
-    def _crossed(self, kind: int, levels: tuple[float, ...], value: float) -> bool:
+    def _crossed(self, hours: float) -> bool:
         """Return whether a level was crossed downwards since it was last said."""
         new = False
-        for index, level in enumerate(levels):
-            raised = self._raised[kind]
-            if value <= level:
-                new |= not raised[index]
-                raised[index] = True
-            elif value > level * _REARM:
-                raised[index] = False
+        for index, level in enumerate(ALARM_HOURS):
+            if hours <= level:
+                new |= not self._raised[index]
+                self._raised[index] = True
+            elif hours > level * _REARM:
+                self._raised[index] = False
         return new

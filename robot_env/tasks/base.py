@@ -41,6 +41,10 @@ TORQUE_SCALE = 0.5  # [N m]
 VELOCITY_SCALE = 0.1  # [m/s]
 TANK_SCALE = 2.0  # [J]
 
+ANY_TASK = (  # keys of [task] that every task of the arm reads
+    "name", "control_hz", "force_limit", "energy_budget", "images", "image_size",
+)  # fmt: skip
+
 
 class Zone(NamedTuple):
     """A box in which contact is likely, base frame, and how fast the target may move there."""
@@ -322,6 +326,25 @@ def resolve(config: TaskConfig, defaults: dict[str, Any]) -> TaskConfig:
     defaults = {"control_hz": CONTROL_HZ, **defaults}
     missing = {k: v for k, v in defaults.items() if getattr(config, k) is None}
     return dataclasses.replace(config, **missing)
+
+
+def refuse_unread_keys(task: Task, config: TaskConfig) -> None:
+    """Refuse keys of [task] that this task of the arm doesn't read.
+
+    Args:
+        task: Made from the config.
+        config: As it was given, before defaults were filled in.
+
+    Raises:
+        ConfigError: Names the key, and those that the task reads.
+    """
+    read = [item.name for item in dataclasses.fields(config) if item.name in ANY_TASK]
+    read += [key for key in task.defaults if key not in ANY_TASK]
+    for item in dataclasses.fields(config):
+        if item.name not in read and getattr(config, item.name) is not None:
+            raise ConfigError(
+                f"task.{item.name} means nothing to {task.name!r}, which reads {', '.join(read)}"
+            )
 
 
 def uniform(rng: np.random.Generator, half: tuple[float, float, float]) -> np.ndarray:

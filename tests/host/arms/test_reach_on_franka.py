@@ -32,7 +32,9 @@ def handrail(*arguments: str, timeout: float) -> str:
 
 
 def evaluated(run: Path, *arguments: str) -> dict[str, dict[str, float]]:
-    said = handrail("eval", str(run), "--episodes", str(EPISODES), *arguments, timeout=400)
+    said = handrail(
+        "eval", str(run), "--episodes", str(EPISODES), "--json", *arguments, timeout=400
+    )
     return json.loads(said.splitlines()[-1])
 
 

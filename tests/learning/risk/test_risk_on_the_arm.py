@@ -23,7 +23,7 @@ from robot_env.tasks import make
 
 
 def spoken(capsys):
-    """Return the last line that a command printed, which is its result."""
+    """Return the JSON that a command printed, which is its result."""
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
@@ -50,7 +50,7 @@ def test_same_seed_gives_the_same_data():
 
 def test_flight_recordings_of_a_run_are_data(tmp_path, capsys):
     config = load_config("peg")
-    run = create_configured_run("peg", [], tmp_path / "run", "record")[0]
+    run = create_configured_run("peg", [], tmp_path / "run")[0]
     core = HostCore(make("peg"), config.robot, config.control)
     about = describe(core.robot.params, config.control, realtime=False)
     recorder = Recorder(run, 6.0, 3, about)
@@ -68,7 +68,7 @@ def test_flight_recordings_of_a_run_are_data(tmp_path, capsys):
 def test_sources_without_data_are_refused_in_words(tmp_path):
     with pytest.raises(RunFolderError, match=r"no run\.json"):
         read_sources([tmp_path], RiskConfig())
-    create_configured_run("peg", [], tmp_path / "run", "record")
+    create_configured_run("peg", [], tmp_path / "run")
     with pytest.raises(ConfigError, match="risk collect"):
         read_sources([tmp_path / "run"], RiskConfig())
 
@@ -93,17 +93,17 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, capsys, words, said):
 @pytest.mark.slow
 def test_critic_of_the_simulated_arm_tells_violations_before_they_come(tmp_path, capsys):
     data, fresh = tmp_path / "data.safetensors", tmp_path / "fresh.safetensors"
-    assert main(["risk", "collect", "peg", "--episodes", "100", "--out", str(data)]) == 0
+    assert main(["risk", "collect", "peg", "--episodes", "100", "--out", str(data), "--json"]) == 0
     made = spoken(capsys)
     assert 20 <= made["violating"] <= 80
     args = ["risk", "collect", "peg", "--episodes", "40", "--seed", "1000", "--out", str(fresh)]
     assert main(args) == 0
     capsys.readouterr()
-    args = ["--risk.hidden", "64", "64", "--risk.steps", "2000"]
+    args = ["--risk.hidden", "64", "64", "--risk.steps", "2000", "--json"]
     assert main(["risk", "train", str(data), *args]) == 0
     assert spoken(capsys)["auc"] > 0.8
 
-    assert main(["risk", "plot", str(fresh)]) == 0
+    assert main(["risk", "plot", str(fresh), "--json"]) == 0
     held_out = spoken(capsys)
     assert held_out["auc"] > 0.8
     assert held_out["false_alarm_episodes"] <= 0.35  # promised 0.1, of about 20 episodes
@@ -112,7 +112,7 @@ def test_critic_of_the_simulated_arm_tells_violations_before_they_come(tmp_path,
     assert held_out["ece"] < 0.1
     assert (tmp_path / "risk.png").stat().st_size > 10_000
 
-    assert main(["risk", "calibrate", str(fresh)]) == 0
+    assert main(["risk", "calibrate", str(fresh), "--json"]) == 0
     assert spoken(capsys)["version"] == 2
     # what the kernel says of the arm's own ticks is what was judged
     packed, _ = read_critic(tmp_path / "critic.safetensors")

@@ -24,9 +24,7 @@ OPTIONS = ["--learner.preset", "residual_hil", "--learner.collect", "1.0", "--ba
 
 def trained(words: list[str], steps: int, folder: Path) -> tuple[Run, Trainer]:
     """Return a run of so many training steps and its learner."""
-    run, config = create_configured_run(
-        "reach", [*words, "--run.steps", str(steps)], folder, "train"
-    )
+    run, config = create_configured_run("reach", [*words, "--run.steps", str(steps)], folder)
     with inline_session(run, config) as (session, trainer):
         session.record(config.run.demos)
         session.wait_for_weights()
@@ -78,7 +76,7 @@ def test_an_evaluation_after_a_quiet_episode_is_no_exam(
 ):
     monkeypatch.setattr("actor.loop.session.STATUS_PERIOD", 0.0)
     words = [*OPTIONS, *SMALL, "--run.demos", "4", "--learner.utd", "0.1"]
-    run, config = create_configured_run("reach", words, tmp_path / "run", "train")
+    run, config = create_configured_run("reach", words, tmp_path / "run")
     with inline_session(run, config) as (session, _):
         session.record(config.run.demos)
         session.wait_for_weights()

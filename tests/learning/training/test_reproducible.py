@@ -25,7 +25,7 @@ BASE = BaseConfig(chunk=4, execute=4, hidden=(16, 16), max_steps=40)
 def trained(name: PresetName, folder: Path, watched: bool) -> dict[str, np.ndarray]:
     """Return what a learner came to whose policy was evaluated in between, or wasn't."""
     words = ["--learner.preset", name, *SMALL, *QUICK, "--run.demos", "4", "--run.steps", "240"]
-    run, config = create_configured_run("reach", words, folder, "train")
+    run, config = create_configured_run("reach", words, folder)
     with inline_session(run, config) as (session, trainer):
         session.record(config.run.demos)
         session.wait_for_weights()

@@ -60,7 +60,7 @@ def episode(spec: EnvSpec, number: int, source: Source, rng: np.random.Generator
 
 def filled_run(folder: Path) -> tuple[Run, int]:
     """Return a run whose store has all its rows, and the number of updates that they allow."""
-    run, config = create_configured_run("reach", OVERRIDES, folder, "train")
+    run, config = create_configured_run("reach", OVERRIDES, folder)
     spec, rng = load_spec(run.spec), np.random.default_rng(0)
     with Store(run.store, spec) as store:
         for number in range(DEMOS):

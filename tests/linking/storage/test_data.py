@@ -43,8 +43,8 @@ def run(tmp_path: Path) -> Run:
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> dict[str, object]:
-    """Run `handrail data`, and return the JSON of its last line."""
-    assert main(["data", *map(str, words)]) == code
+    """Run `handrail data … --json`, and return what it says."""
+    assert main(["data", *map(str, words), "--json"]) == code
     lines = capsys.readouterr().out.splitlines()
     return json.loads(lines[-1]) if lines else {}
 
@@ -72,7 +72,7 @@ def test_ls_and_show_say_what_is_there(run: Run, capsys: pytest.CaptureFixture[s
         ["eval", "1"],
     ]
     assert [line.split()[-1] for line in lines[2:5]] == ["failure", "success", "failure"]
-    about = json.loads(lines[-1])
+    about = call(capsys, "ls", run.folder)
     assert (about["episodes"], about["rows"], about["online"]) == (5, 25, 15)
     shown = call(capsys, "show", run.folder, 2)
     assert (shown["steps"], shown["success"], shown["first_row"]) == (4, True, 11)

@@ -16,7 +16,7 @@ from learner.store.store import Store
 def stored(folder: Path, *options: str) -> tuple[list[dict[str, np.ndarray]], int, int]:
     """Record a demonstration; return the stored frames, all blobs' bytes, and a raw row's."""
     run, config = create_configured_run(
-        "peg", ["--task.images", "--run.demos", "1", *options], folder, "train"
+        "peg", ["--task.images", "--run.demos", "1", *options], folder
     )
     with inline_session(run, config) as (session, _):
         session.record(1)

@@ -96,7 +96,7 @@ def test_a_run_that_holds_its_device_is_read_beside_it(tmp_path: Path):
 
 
 def test_a_spec_of_another_task_is_refused(tmp_path: Path):
-    run, _ = create_configured_run("reach", [], tmp_path / "run", "new")
+    run, _ = create_configured_run("reach", [], tmp_path / "run")
     read_configured_run(run.folder)
     text = run.spec.read_text(encoding="utf-8")
     run.spec.write_text(text.replace('"horizon": 30', '"horizon": 31'), encoding="utf-8")

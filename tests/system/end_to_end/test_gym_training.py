@@ -49,7 +49,7 @@ def test_pendulum_trains_as_two_processes_and_leaves_a_whole_run(tmp_path: Path)
     assert [row.t for row in rows if row.truncated] == [199, 199]
     assert [row.t for row in rows if row.end] == [200, 200]
     assert not any(row.terminated or row.success for row in rows)
-    told = handrail("eval", str(folder), "--episodes", "2")
+    told = handrail("eval", str(folder), "--episodes", "2", "--json")
     assert told.returncode == 0, told.stderr
     assert set(json.loads(told.stdout.splitlines()[-1])) == {
         "policy", "trivial/random", "trivial/still",
@@ -100,7 +100,7 @@ def test_pendulum_is_swung_up_after_three_thousand_steps_from_scratch(tmp_path: 
     entropy has the wrong sign, or the learner's updates lag behind the steps.
     """
     options = ["--run.steps", "3000", "--learner.num-qs", "2", "--learner.batch", "64"]
-    run, config = create_configured_run("pendulum", options, tmp_path / "run", "train")
+    run, config = create_configured_run("pendulum", options, tmp_path / "run")
     with inline_session(run, config) as (session, _):
         session.wait_for_weights()
         session.train(config.run.steps)

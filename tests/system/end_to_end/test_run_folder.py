@@ -72,10 +72,13 @@ def test_record_bc_eval_report_and_train_work_on_the_same_folder(tmp_path: Path)
     done = handrail("bc", run)
     assert done.returncode == 0, done.stderr
     assert "validation_loss" in done.stdout
-    done = handrail("eval", run, "--episodes", "3")
+    done = handrail("eval", run, "--episodes", "3", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["base"]["episodes"] == 3
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["base_success"] == result["base"]["success"], "the run had no evaluation yet"
+    assert summary["episodes"] == 3
     done = handrail("train", "--resume", run, "--inline", "--no-video")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = list(read_metrics(run / "metrics.jsonl"))
@@ -84,6 +87,25 @@ def test_record_bc_eval_report_and_train_work_on_the_same_folder(tmp_path: Path)
     done = handrail("report", run)
     assert done.returncode == 0, done.stderr
     assert json.loads((run / "summary.json").read_text())["env_steps"] >= 120
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_with_more_steps_and_with_nothing_else_changed(
+    trained: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    done = handrail("train", "--resume", run, "--learner.utd", "4", "--inline")
+    assert done.returncode == 2
+    assert "keeps learner.utd = 2.0, got 4" in done.stderr
+    done = handrail("train", "--resume", run, "--run.steps", "100", "--inline")
+    assert "run.steps must be 120 or more" in done.stderr
+    done = handrail("train", "--resume", run, "--run.steps", "150", "--inline", "--no-video")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["env_steps"] == 150
+    assert summary["episodes"] == 2
+    assert "total_steps = 150" in (run / "config.toml").read_text()
 
 
 def spoil_checkpoint(run: Path) -> None:

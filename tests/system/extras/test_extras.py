@@ -28,7 +28,7 @@ def sim(tmp_path_factory) -> BareVenv:
 
 @pytest.fixture(scope="module")
 def arm_run(tmp_path_factory) -> Path:
-    run, _ = create_configured_run("reach", [], tmp_path_factory.mktemp("arm") / "run", "new")
+    run, _ = create_configured_run("reach", [], tmp_path_factory.mktemp("arm") / "run")
     return run.folder
 
 
