@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from handrail.checks import install, ipc, machine, network, timing
+from handrail.checks.doctor import main, role_works
 from handrail.checks.result import FAIL, OK, ROLES, WARN, CheckResult
-from handrail.doctor import main, role_works
 
 ROOT = Path(__file__).resolve().parents[3]
 
