@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
         wins, total = sum(r.success for r in outcomes), len(outcomes)
         mean = sum(r.reward_sum for r in outcomes) / total
         if not task.has_success:
-            say(f"{name:<24} mean return {mean:,.1f} over {total} episodes")
+            if not options.json:
+                say(f"{name:<24} mean return {mean:,.1f} over {total} episodes")
             summary[name] = {"success": None, "return": mean, "episodes": total}
             continue
         low, high = wilson(wins, total)
