@@ -197,7 +197,7 @@ def test_nothing_is_json_without_its_option(tmp_path, capsys):
 
 def test_a_nearly_full_disk_that_lasts_for_days_is_no_alarm(tmp_path):
     monitor = DiskMonitor(tmp_path)
-    day, size = 86400.0, 10**12
+    day, size, free = 86400.0, 10**12, 0
     for second in range(0, 1200, 10):
         free = int(0.005 * size * (1 - second / (10 * day)))
         assert monitor.evaluate(float(second), free, size)[1] == "", "it lasts for 10 days"
