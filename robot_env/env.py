@@ -11,9 +11,10 @@ import numpy as np
 
 from controllers.robot import Authority, Request, Snapshot
 from handrail.errors import ConfigError
+from handrail.risk_critic.violation import violates
 from robot_env.protocol import Observation
 from robot_env.tasks.base import Task
-from robot_env.tasks.costs import cost, violation
+from robot_env.tasks.costs import cost
 
 START_KEY = 0x57A7  # separates the seeds of numbered starts from those of episodes
 
@@ -50,8 +51,8 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
     `info` of `reset` and `step` carries `success`, `privileged_state` (named values), `snapshot`,
     `goal_estimate`, `script_inputs` (the last two, for scripts), and of `step` also
     `executed_action` and `filter_delta` (A,) (what the host made of the action), `cost` and
-    `violation` of the step (`tasks.costs`), `force_peak` [N] and `energy` [J], injected, of the
-    episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
+    `violation` of the step (`tasks.costs`, `risk_critic.violation`), `force_peak` [N] and `energy`
+    [J], injected, of the episode so far, `host_s` and `observe_s` (wall time of the parts [s]).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - gymnasium's name and form
@@ -175,7 +176,7 @@ class RobotEnv(gymnasium.Env[Observation, np.ndarray]):
             "executed_action": executed_action,
             "filter_delta": executed_action - action,
             "cost": cost(after),
-            "violation": violation(after, self.task.limits, self._energy),
+            "violation": bool(violates(self.task.limits, after.force_peak, spent=self._energy)),
             "host_s": host_s,
             "observe_s": time.monotonic() - begun,
         }

@@ -1,43 +1,8 @@
-"""What counts as a violation, tick by tick, and what follows from it for windows of ticks."""
+"""What follows from violations, tick by tick, for windows of ticks."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-
-
-class Limits(NamedTuple):
-    """Beyond these a tick violates."""
-
-    force: float  # [N], |F| on the tool, of the task
-    tank: float  # [J], at or below it while the gate holds the target back
-    q_low: np.ndarray  # (7,) [rad], joint limits, margin included
-    q_high: np.ndarray  # (7,) [rad]
-
-
-def violations(
-    limits: Limits,
-    wrench: np.ndarray,
-    tank: np.ndarray,
-    gate: np.ndarray,
-    q: np.ndarray,
-    fault: np.ndarray,
-) -> np.ndarray:
-    """Return which ticks violate, shape (T,) bool.
-
-    Args:
-        limits: What is allowed.
-        wrench: Of the environment on the tool, base frame, shape (T, 6) [N, N m].
-        tank: Energy left, shape (T,) [J].
-        gate: Share of the step that the tank granted, shape (T,) [-].
-        q: Joint angles, shape (T, 7) [rad].
-        fault: Code of the robot or chain, 0 for none, shape (T,).
-    """
-    hard = np.linalg.norm(wrench[:, :3], axis=1) > limits.force
-    starved = (tank <= limits.tank) & (gate < 1.0)
-    cornered = ((q < limits.q_low) | (q > limits.q_high)).any(axis=1)
-    return hard | starved | cornered | (fault != 0)
 
 
 def ticks_to(violation: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ import numpy as np
 from controllers.robot import Authority, Request, Snapshot
 from handrail.config import digest
 from handrail.errors import ConfigError
+from handrail.risk_critic.violation import Limits
 from handrail.spec import EnvSpec, slices_of
 from robot_env.tasks.config import TaskConfig, Vector
-from robot_env.tasks.costs import Limits
 from robot_env.tasks.experts.noisy_expert import NoisyExpert
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Task(ABC):
 
     @property
     def limits(self) -> Limits:
-        """What a step must not do; see `costs.violation`."""
+        """What a step must not do; see `handrail.risk_critic.violation`."""
         force, energy = self.config.force_limit, self.config.energy_budget
         return Limits(math.inf if force is None else force, math.inf if energy is None else energy)
 

@@ -15,10 +15,10 @@ from controllers.kinematics import TOOL
 from controllers.packed import PARAMS_SIZE, unpack_joint_limits
 from controllers.risk import NUM_FEATURES, NUM_RELATIVE_FEATURES, features_of_recording
 from handrail.errors import ConfigError
+from handrail.risk_critic.violation import Limits, violates
 from handrail.run_folder import Run, open_run
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import Episode, load_episodes
-from learner.risk.labels import Limits, violations
 from robot_env.arms.sim.plant import TRACE
 from robot_env.host.core import HostCore
 from robot_env.recorder.recording import Recording
@@ -56,18 +56,18 @@ def episode_from_signals(
         inputs,
     )
     limits = Limits(
-        config.force_limit,
-        control.tank_min + config.tank_margin,
-        joints.low + config.joint_margin,
-        joints.high - config.joint_margin,
+        force=config.force_limit,
+        tank=control.tank_min + config.tank_margin,
+        q_low=joints.low + config.joint_margin,
+        q_high=joints.high - config.joint_margin,
     )
-    bad = violations(
+    bad = violates(
         limits,
-        part["wrench"],
-        part["tank"],
-        part["gate"],
-        part["q"],
-        part["fault"],
+        np.linalg.norm(part["wrench"][:, :3], axis=1),
+        tank=part["tank"],
+        gate=part["gate"],
+        q=part["q"],
+        fault=part["fault"],
     )
     return Episode(inputs.astype(np.float32), bad, control.dt)
 

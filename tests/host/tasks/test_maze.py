@@ -17,6 +17,7 @@ from controllers.robot import Authority, Request, Snapshot
 from handrail.config import from_dict
 from handrail.errors import ConfigError, StorageError
 from handrail.link.transition_codec import decode_row, encode_row
+from handrail.risk_critic.violation import Limits, violates
 from handrail.transition import Source
 from learner.risk.episodes import load_episodes
 from robot_env.arms.sim.config import MujocoConfig
@@ -26,7 +27,7 @@ from robot_env.tasks import make
 from robot_env.tasks.__main__ import evaluate
 from robot_env.tasks.base import FunctionPolicy
 from robot_env.tasks.config import TaskConfig
-from robot_env.tasks.costs import Limits, cost, violation
+from robot_env.tasks.costs import cost
 from robot_env.tasks.maze import (
     BONUS,
     REACH,
@@ -303,10 +304,10 @@ def test_cost_and_violation_are_functions_of_the_snapshot():
     snapshot = Snapshot(energy_injected=0.5, energy_refused=0.25, force_peak=41.0)
     assert cost(snapshot) == 0.75
     assert cost(snapshot, injected=2.0, refused=0.0) == 1.0
-    assert violation(snapshot, Limits(force=40.0), 0.0)
-    assert not violation(snapshot, Limits(force=42.0), 1e9)
-    assert violation(snapshot, Limits(energy=2.0), 2.1)
-    assert not violation(snapshot, Limits(), 1e9)
+    assert violates(Limits(force=40.0), snapshot.force_peak)
+    assert not violates(Limits(force=42.0), snapshot.force_peak, spent=1e9)
+    assert violates(Limits(energy=2.0), snapshot.force_peak, spent=2.1)
+    assert not violates(Limits(), snapshot.force_peak, spent=1e9)
 
 
 def test_reward_is_the_distance_and_a_bonus(envs):

@@ -15,15 +15,16 @@ from handrail.config import from_dict
 from handrail.errors import CheckpointError, ConfigError, StorageError
 from handrail.risk_critic.file import read_critic
 from handrail.risk_critic.format import unpack_critic
+from handrail.risk_critic.violation import Limits, violates
 from learner.risk.calibrate import calibrate, score
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import Episode, load_episodes, save_episodes, split_episodes, windows_of
-from learner.risk.labels import Limits, outcomes, ticks_to, violations, window_labels
+from learner.risk.labels import outcomes, ticks_to, window_labels
 from learner.risk.metrics import alarm_metrics
 from learner.risk.network import Batch, State, bootstrap, init_heads, pessimistic, train_step
 
 FAST = RiskConfig(hidden=(32, 32), steps=600, evaluate_every=100, horizon=0.1, batch=128, tau=0.02)
-LIMITS = Limits(30.0, 0.05, np.full(7, -2.0), np.full(7, 2.0))
+LIMITS = Limits(force=30.0, tank=0.05, q_low=np.full(7, -2.0), q_high=np.full(7, 2.0))
 
 
 def test_each_cause_is_a_violation_and_nothing_else_is():
@@ -35,8 +36,13 @@ def test_each_cause_is_a_violation_and_nothing_else_is():
     tank[1], gate[1] = 0.05, 0.4
     tank[2] = 0.05  # empty, but nothing was held back
     q[3, 6], fault[4] = -2.01, 2
-    found = violations(LIMITS, wrench, tank, gate, q, fault)
+    force = np.linalg.norm(wrench[:, :3], axis=1)
+    found = violates(LIMITS, force, tank=tank, gate=gate, q=q, fault=fault)
     assert found.tolist() == [True, True, False, True, True, False]
+    for t in range(ticks):  # a step is judged by the same rules
+        one = {"tank": tank[t], "gate": gate[t], "q": q[t], "fault": fault[t]}
+        assert bool(violates(LIMITS, force[t], **one)) == found[t]
+    assert not violates(Limits(), 1e9, spent=1e9, tank=0.0, gate=0.0, q=q + 9.0).any()
 
 
 def test_windows_see_as_far_as_their_ticks():
