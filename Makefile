@@ -101,7 +101,7 @@ $(BENCH_STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv-bench
 	@grep -v '^mujoco' constraints.txt > .venv-bench/constraints.txt
 	@.venv-bench/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --constraint .venv-bench/constraints.txt --editable ".[dev,bench]"
+	  --constraint .venv-bench/constraints.txt --editable ".[bench]" pytest pytest-timeout pytest-xdist
 	@touch $@
 
 constraints:  ## Resolve every dependency afresh and write constraints.txt.
