@@ -59,7 +59,8 @@ def empty(rows: int) -> Replay:
 
 def resident() -> int:
     """Return the memory that this process holds [B]."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure_inserts(rows: list[Transition]) -> tuple[Replay, float, float]:

@@ -89,7 +89,7 @@ def measure_steps(task: Task, seconds: float) -> dict[str, float]:
         host = subprocess.Popen(
             [sys.executable, "-m", "robot_env", "--run", str(run.folder)],
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         try:
             with HostClient.connect(run.id, task, deadline=60.0) as client:

@@ -54,7 +54,7 @@ def commit() -> str:
     """Return the commit that the working tree is at, with a plus sign if it was changed since."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "configs")

@@ -101,7 +101,7 @@ def hosted(run: Run) -> Iterator[subprocess.Popen[bytes]]:
 def acting(run: Run) -> Iterator[subprocess.Popen[str]]:
     """Keep an actor that moves the arm to and fro, in a process; it has begun."""
     actor = subprocess.Popen(
-        [sys.executable, "-c", ACTOR, run.id], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", ACTOR, run.id], stdout=subprocess.PIPE, encoding="utf-8"
     )
     with actor:
         assert actor.stdout is not None

@@ -57,7 +57,8 @@ from learner.store.store import Store
 
 def resident() -> int:
     """Return the memory that this process holds [B]."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def usage(store: Store) -> tuple[float, int, int]:
