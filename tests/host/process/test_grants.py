@@ -133,7 +133,7 @@ def test_a_message_that_names_itself_human_gets_no_authority_and_no_credit(run):
     assert ours.any()
     assert Mode.HUMAN not in recording["mode"][ours]
     assert set(recording["authority"][ours]) <= {-1.0, float(Authority.POLICY)}
-    for quantity in ("lent", "credit"):
+    for quantity in ("loaned_energy", "loan_in_window"):
         assert not recording[quantity][ours].any()
     assert not (recording["mailbox.authority"][ours] > 0.0).any()
     notes = [event.what for event in recording.events if "asks as" in event.what]
@@ -155,7 +155,9 @@ def test_a_refused_request_leaves_the_arm_to_the_watchdog(run):
 
 
 def test_with_the_key_a_person_takes_over_and_still_scripts_nothing(run):
-    with HostClient.connect(run.id, TASK, deadline=30, ask=Permission.HUMAN, key=run.key) as client:
+    with HostClient.connect(
+        run.id, TASK, deadline=30, ask=Permission.HUMAN, key=run.host_key
+    ) as client:
         assert client.grant == Permission.POLICY | Permission.HUMAN
         snapshot, _ = client.reset(3)
         modes = []
@@ -175,7 +177,9 @@ def test_a_grant_is_asked_for_when_connecting_and_not_later(run):
     with HostClient.connect(run.id, TASK, deadline=30) as client:
         client.reset(3)
         with pytest.raises(NotGranted, match="before the first episode"):
-            client._call(messages.CLAIM, {"key": read_key(run.key), "ask": int(Permission.HUMAN)})
+            client._call(
+                messages.CLAIM, {"key": read_key(run.host_key), "ask": int(Permission.HUMAN)}
+            )
         with pytest.raises(NotGranted, match="asks as HUMAN"):
             client.step(ask(client.peek(), 0, Authority.HUMAN))
 
@@ -222,7 +226,7 @@ print(kind, fd, payload)
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_is_refused_by_the_kernel_s_word_and_cannot_read_the_key(run):
-    command = [sys.executable, "-c", STRANGER, str(run.key), run.id, str(NOBODY)]
+    command = [sys.executable, "-c", STRANGER, str(run.host_key), run.id, str(NOBODY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         text, _ = child.communicate(timeout=60)
     assert text.startswith("no key; b'e' None")
@@ -237,7 +241,7 @@ def test_two_writers_are_one_too_many_and_the_first_one_keeps_the_arm(run):
         with pytest.raises(DeviceLost, match=f"process {os.getpid()} has authority"):
             HostClient.connect(run.id, deadline=0.2)
         with pytest.raises(DeviceLost, match="has authority"):
-            HostClient.connect(run.id, deadline=0.2, ask=Permission.RECOVER, key=run.key)
+            HostClient.connect(run.id, deadline=0.2, ask=Permission.RECOVER, key=run.host_key)
         assert client.step(ask(snapshot, 0, Authority.POLICY)).request_seq == 0
 
 
