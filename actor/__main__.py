@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from handrail.command_line import parse
 from handrail.errors import Error
 from handrail.process import KEYS_ENV, attach_to_supervisor, log_to_stderr, stop_on_signals
 from handrail.processes.exit_record import record_error
 
 
+@dataclass(frozen=True)
+class ActorOptions:
+    """Run the actor of a run folder to the end of its session."""
+
+    run: Path
+    """Run folder."""
+    keys: Path | None = None
+    """Folder of this host's keys."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the actor of a run folder to the end of its session; return the exit code."""
-    parser = argparse.ArgumentParser(prog="handrail actor", description=main.__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--keys", type=Path, help="folder of this host's keys")
-    options = parser.parse_args(argv)
+    options: ActorOptions = parse(ActorOptions, "actor", argv)
     if options.keys is not None:
         os.environ[KEYS_ENV] = str(options.keys)
     attach_to_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from handrail.command_line import parse
 from handrail.errors import Error
 from handrail.process import (
     KEYS_ENV,
@@ -19,12 +20,19 @@ from handrail.process import (
 from handrail.processes.exit_record import record_error
 
 
+@dataclass(frozen=True)
+class LearnerOptions:
+    """Run the learner of a run folder until a signal stops it."""
+
+    run: Path
+    """Run folder."""
+    keys: Path | None = None
+    """Folder of this host's keys."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the learner of a run folder until a signal stops it; return the exit code."""
-    parser = argparse.ArgumentParser(prog="handrail learner", description=main.__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--keys", type=Path, help="folder of this host's keys")
-    options = parser.parse_args(argv)
+    options: LearnerOptions = parse(LearnerOptions, "learner", argv)
     if options.keys is not None:
         os.environ[KEYS_ENV] = str(options.keys)
     attach_to_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from tyro.conf import UseAppendAction
 
 from handrail.checks import install, ipc, machine, network, timing
-from handrail.checks.result import FAIL, OK, ROLES, CheckResult
+from handrail.checks.result import FAIL, OK, CheckResult
+from handrail.command_line import Json, parse
 
 DEFAULT_ROLES = ("host", "actor", "learner", "sim")  # what `handrail train` needs
 _MEANING = {
@@ -21,22 +25,22 @@ _MEANING = {
 }
 
 
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Say what is installed, what is missing for which role, and what fixes it.
+
+    The exit code is 0 if the roles that were asked for work, else 1.
+    """
+
+    role: UseAppendAction[tuple[Literal["host", "actor", "learner", "sim", "dev"], ...]] = ()
+    """Role to judge by, may be repeated (default: all but dev)."""
+    json: Json = False
+
+
 def main(argv: list[str] | None = None) -> int:
     """Look at this machine and print what was found; return 0 if the asked roles work."""
-    parser = argparse.ArgumentParser(
-        prog="handrail doctor",
-        description="Say what is installed, what is missing for which role, and what fixes it.",
-        epilog="The exit code is 0 if the roles that were asked for work, else 1.",
-    )
-    parser.add_argument(
-        "--role",
-        action="append",
-        choices=ROLES,
-        help=f"role to judge by, may be repeated (default: {', '.join(DEFAULT_ROLES)})",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(argv)
-    asked = tuple(options.role or DEFAULT_ROLES)
+    options: DoctorOptions = parse(DoctorOptions, "doctor", argv)
+    asked = tuple(options.role) or DEFAULT_ROLES
     findings = [f for f in run_checks(asked) if set(f.roles) & set(asked)]
     verdicts = {role: role_works(findings, role) for role in asked}
     if options.json:

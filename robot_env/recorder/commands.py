@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from tyro.conf import Positional, arg
+
+from handrail.command_line import RunFolder, parse
 from handrail.errors import StorageError
 from handrail.run_folder import Run, open_run
 
@@ -18,13 +21,51 @@ DIFFERENT = 1  # exit code of a replay that is not the same
 _KEEP_ALL = 1_000_000
 
 
+ABOUT = "Look into a run's flight recorder: the last minute of every signal at 1 kHz."
+What = Annotated[
+    Positional[Path], arg(metavar="WHAT", help="Recording, or run folder for its newest one.")
+]
+
+
+@dataclass(frozen=True)
+class Dump:
+    """Write the ring of a run, live or dead, as MCAP."""
+
+    run: RunFolder
+    why: str = "asked"
+    """Part of the file's name."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw a recording as PNG."""
+
+    what: What
+    out: Annotated[Path | None, arg(metavar="PNG", help="Default: beside the recording.")] = None
+    last: Annotated[float | None, arg(metavar="SECONDS", help="Draw only the end.")] = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Feed a recording through the chain; exit code 1 if a torque differs."""
+
+    what: What
+
+
+@dataclass(frozen=True)
+class Ls:
+    """List a run's ring and recordings."""
+
+    run: RunFolder
+
+
 def main(argv: list[str]) -> int:
     """Dump, plot, replay or list; return the exit code."""
-    options = _parser().parse_args(argv)
-    return {"dump": _dump, "plot": _plot, "replay": _replay, "ls": _list}[options.command](options)
+    options = parse(Dump | Plot | Replay | Ls, "recorder", argv, ABOUT)
+    return {Dump: _dump, Plot: _plot, Replay: _replay, Ls: _list}[type(options)](options)
 
 
-def _dump(options: argparse.Namespace) -> int:
+def _dump(options: Dump) -> int:
     from robot_env.recorder.mcap_writer import save
     from robot_env.recorder.recorder import recordings
     from robot_env.recorder.ring import NAME
@@ -39,7 +80,7 @@ def _dump(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plot(options: argparse.Namespace) -> int:
+def _plot(options: Plot) -> int:
     from robot_env.recorder.plot import write_plot
     from robot_env.recorder.recording import Recording
 
@@ -50,7 +91,7 @@ def _plot(options: argparse.Namespace) -> int:
     return 0
 
 
-def _replay(options: argparse.Namespace) -> int:
+def _replay(options: Replay) -> int:
     from controllers.kernel import chain_digest
     from robot_env.recorder.recording import Recording
     from robot_env.recorder.replay import replay
@@ -89,7 +130,7 @@ def _replay(options: argparse.Namespace) -> int:
     return DIFFERENT if warnings or verdict.first is not None or not verdict.ticks else 0
 
 
-def _list(options: argparse.Namespace) -> int:
+def _list(options: Ls) -> int:
     from robot_env.recorder.recorder import recordings
     from robot_env.recorder.recording import Recording
     from robot_env.recorder.ring import NAME
@@ -159,28 +200,6 @@ def _alive(pid: int) -> bool:
 
 def _size(path: Path) -> str:
     return f"{path.stat().st_size / 1e6:.1f} MB"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="handrail recorder",
-        description="Look into a run's flight recorder: the last minute of every signal at 1 kHz.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    dump = commands.add_parser("dump", help="write the ring of a run, live or dead, as MCAP")
-    dump.add_argument("run", type=Path, help="run folder")
-    dump.add_argument("--why", default="asked", help="part of the file's name (default: asked)")
-    plot = commands.add_parser("plot", help="draw a recording as PNG")
-    plot.add_argument("--out", type=Path, metavar="PNG", help="default: beside the recording")
-    plot.add_argument("--last", type=float, metavar="SECONDS", help="draw only the end")
-    again = commands.add_parser(
-        "replay", help="feed a recording through the chain; exit code 1 if a torque differs"
-    )
-    for command in (plot, again):
-        command.add_argument("what", type=Path, help="recording, or run folder for its newest one")
-    listing = commands.add_parser("ls", help="list a run's ring and recordings")
-    listing.add_argument("run", type=Path, help="run folder")
-    return parser
 
 
 if __name__ == "__main__":

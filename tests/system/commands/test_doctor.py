@@ -100,7 +100,7 @@ def test_unknown_role_is_refused(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--role", "cook"])
     assert caught.value.code == 2
-    assert "invalid choice: 'cook'" in capsys.readouterr().err
+    assert "'cook'" in capsys.readouterr().err
 
 
 def test_role_works_unless_something_of_its_own_fails():
