@@ -10,8 +10,9 @@ from pathlib import Path
 
 from handrail.command_line import parse
 from handrail.errors import Error
-from handrail.process import KEYS_ENV, attach_to_supervisor, log_to_stderr, stop_on_signals
+from handrail.process import KEYS_ENV, attach_to_supervisor, log_to_stderr
 from handrail.processes.exit_record import record_error
+from handrail.processes.stop import Stopped, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     attach_to_supervisor(signal.SIGKILL)  # the spool is crash-safe, and the host minds the arm
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     log = log_to_stderr("actor")
-    with stop_on_signals() as stop:
-        from actor.link.client import Stopped
+    with stop_on_signals(ends=True) as stop:
         from actor.loop.run_actor import run_actor
         from handrail.errors import DeviceLost, LinkTimeout
         from handrail.run_folder import open_run

@@ -6,6 +6,7 @@ This is the one place that names packages above this one, and only as strings.
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import io
 import os
@@ -17,10 +18,10 @@ from handrail import __version__
 from handrail.caches import use_caches
 from handrail.errors import Error
 from handrail.processes.exit_record import comes_from_user, describe_error
+from handrail.processes.stop import INTERRUPTED
 
 BAD_INPUT = 2  # exit code where the input was wrong
 FAILED = 1  # exit code where something failed that nobody foresaw
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class Command(NamedTuple):
@@ -144,7 +145,7 @@ def _dispatch(name: str, argv: list[str]) -> int:
     try:
         return importlib.import_module(COMMANDS[name].module).main(argv)
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        print(f"\nhandrail {name}: stopped", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -159,6 +160,8 @@ def _dispatch(name: str, argv: list[str]) -> int:
         if isinstance(error, SystemExit) and not comes_from_user(error):
             raise  # help, or a bad option: said already
         return _failed(name, error)
+    finally:
+        gc.freeze()  # Python would go through all that libraries made, seconds long, to end
 
 
 def _failed(name: str, error: BaseException) -> int:

@@ -1,4 +1,4 @@
-"""Manners of every process: die with the supervisor, keep to its cores, stop on a signal."""
+"""Manners of every process: die with the supervisor, keep to its cores, log to stderr."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import os
 import resource
 import signal
 import sys
-import threading
-from collections.abc import Iterator
 
 from handrail.log_rate_limit import RateLimitedFilter
 
@@ -88,20 +86,6 @@ def log_to_stderr(name: str) -> logging.Logger:
     for own in (name, "handrail"):
         logging.getLogger(own).setLevel(logging.INFO)
     return logging.getLogger(name)
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM or SIGINT sets; the previous handlers come back at the end."""
-    stop = threading.Event()
-    previous = {
-        sig: signal.signal(sig, lambda *_: stop.set()) for sig in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stop
-    finally:
-        for sig, handler in previous.items():
-            signal.signal(sig, handler)
 
 
 def _join(cores: list[int]) -> str:

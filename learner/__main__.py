@@ -15,9 +15,9 @@ from handrail.process import (
     attach_to_supervisor,
     log_to_stderr,
     raise_fd_limit,
-    stop_on_signals,
 )
 from handrail.processes.exit_record import record_error
+from handrail.processes.stop import Stopped, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     attach_to_supervisor(signal.SIGKILL)  # store and checkpoints are crash-safe
     raise_fd_limit()
     log = log_to_stderr("learner")
-    with stop_on_signals() as stop:
+    with stop_on_signals(ends=True) as stop:
         try:
             from handrail.run_folder import open_run
             from handrail.spec import EnvSpec, load_spec
@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
                 server.run(stop)
             finally:
                 server.close()
+        except Stopped:  # while the base was trained: there is nothing to keep yet
+            log.info("stopped on request")
         except Error as error:
             record_error(error)
             log.error("%s", error)

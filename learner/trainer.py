@@ -146,7 +146,11 @@ class Trainer:
         Raises:
             Error: The base needs demonstrations and there are none, or its training diverged.
         """
-        self.fitted = True
+        summary = self._fit_base(report)
+        self.fitted = True  # not before: whoever is stopped in between begins anew
+        return summary
+
+    def _fit_base(self, report: Report | None) -> dict[str, float]:
         episodes = [e for e in self.replay.episodes(Source.DEMO) if len(e) > 1]
         if len(episodes) < 2:
             if self.config.needs_base:

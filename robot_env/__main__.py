@@ -17,8 +17,9 @@ from controllers.config import ControlConfig
 from handrail.config import from_dict
 from handrail.errors import Error, ProtocolMismatch
 from handrail.metrics import Metrics
-from handrail.process import attach_to_supervisor, stop_on_signals
-from handrail.processes.exit_record import RUNNING, record_error, record_state
+from handrail.process import attach_to_supervisor
+from handrail.processes.exit_record import RUNNING, SAVING, record_error, record_state
+from handrail.processes.stop import stop_on_signals
 from handrail.run_folder import Run, open_run
 from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.sim.config import MujocoConfig
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         log.error("%s", error)
         return 2
     except KeyboardInterrupt:  # while compiling; the arm has not moved yet
+        log.info("stopped while starting; the arm has not moved")
         return 130
     return 0
 
@@ -104,6 +106,7 @@ def _serve(run: Run, host_socket: HostSocket, options: argparse.Namespace) -> No
         whole = False
         raise
     finally:
+        record_state(SAVING)  # the arm comes to rest, a recording is finished
         signal.set_wakeup_fd(before)
         waker.close()
         wake.close()

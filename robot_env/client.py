@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -69,6 +70,7 @@ class HostClient:
         answer_within: float = 60.0,
         ask: Permission = Permission.POLICY,
         key: Path | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> HostClient:
         """Return a client that has authority over the arm of a run.
 
@@ -79,6 +81,7 @@ class HostClient:
             answer_within: How long a call may take [s].
             ask: What to be granted beyond the policy's authority.
             key: File of the host's key, `Run.key`; needed to be granted more.
+            between: Called between attempts; what it raises ends the wait.
 
         Raises:
             DeviceLost: No host answered in time, or another client has authority.
@@ -87,7 +90,7 @@ class HostClient:
         """
         spec_hash = None if task is None else task.spec.hash
         client = HostClient(run_id, spec_hash, answer_within, ask, key)
-        client.reconnect(deadline)
+        client.reconnect(deadline, between)
         return client
 
     @property
@@ -100,13 +103,16 @@ class HostClient:
         """Requests of this connection that the host refused."""
         return self._segment.refused
 
-    def reconnect(self, deadline: float = 120.0) -> None:
+    def reconnect(
+        self, deadline: float = 120.0, between: Callable[[], None] = lambda: None
+    ) -> None:
         """Connect again after the host was lost; the next call must be `reset`.
 
         Nothing happens where the connection still stands.
 
         Args:
             deadline: How long to wait for a host that is ready [s].
+            between: Called between attempts; what it raises ends the wait.
 
         Raises:
             DeviceLost: No host answered in time, or another client has authority.
@@ -126,6 +132,7 @@ class HostClient:
                         f"no robot host for run {self._credentials.run_id} within {deadline:g} s "
                         f"(last: {error}); start one with `handrail host --run <folder>`"
                     ) from None
+            between()
             time.sleep(_RETRY)
 
     def reset(self, seed: int) -> tuple[Snapshot, np.ndarray]:

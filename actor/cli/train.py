@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     from actor.report.finalize import finalize
     from actor.report.live_view import LiveView
     from actor.supervisor.supervisor import Supervisor, supervise
+    from handrail.processes.stop import INTERRUPTED, stop_on_signals
     from handrail.run_folder import lock_run, resume_clock
 
     if options.resume is not None:
@@ -70,9 +71,10 @@ def main(argv: list[str]) -> int:
                 finished = supervise(run, supervisor, view.update)
         if not finished:
             say(f"stopped; go on with: handrail train --resume {run.folder}")
-            return 130
-        finalize(run, config, video=options.video)
-    return 0
+            return INTERRUPTED
+        with stop_on_signals(ends=True) as stop:
+            finalize(run, config, options.video, stop.is_set)
+            return INTERRUPTED if stop.is_set() else 0
 
 
 if __name__ == "__main__":

@@ -10,10 +10,6 @@ from handrail.transition import Transition
 from learner.policy.policy import Policy
 
 
-class Stopped(Exception):
-    """Somebody asked the run to stop; it can be resumed."""
-
-
 @dataclass(frozen=True)
 class Progress:
     """What the learner durably holds of this run."""

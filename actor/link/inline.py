@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from actor.link.client import Progress, parse_progress
 from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.metrics import Metrics
+from handrail.processes.stop import Stopped
 from handrail.transition import Transition
 from learner.policy.policy import Policy
 from learner.service.health import Health
@@ -32,6 +34,7 @@ class InlineLearnerClient:
         publish_steps: int,
         store: Store | None = None,
         health: Health | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._trainer = trainer
         self._run_progress = run_progress
@@ -40,6 +43,7 @@ class InlineLearnerClient:
         self._publish_steps = publish_steps
         self._store = store
         self._health = health
+        self._stop = stop
         self._unstored: list[Transition] = []
         self._published = -1
         self._reported = 0
@@ -77,7 +81,7 @@ class InlineLearnerClient:
         if not trainer.fitted:
             if self._run_progress.demos < self._demos:
                 return
-            trainer.fit_base(lambda row: self._metrics.write("base", **row))
+            trainer.fit_base(self._report_base)
             self._keep(now=True)
         if trainer.due():
             trainer.advance(trainer.due(), report=False)
@@ -105,6 +109,11 @@ class InlineLearnerClient:
     def keep(self) -> None:
         """Write a checkpoint."""
         self._keep(now=True)
+
+    def _report_base(self, row: dict[str, float]) -> None:
+        if self._stop():
+            raise Stopped
+        self._metrics.write("base", **row)
 
     def _publish(self, policy: Policy) -> None:
         before = self._trainer.publication.decision

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from actor.link.ack_age import AckAge
-from actor.link.client import Progress, Stopped, parse_progress
+from actor.link.client import Progress, parse_progress
 from actor.link.risk_critic_relay import RiskCriticRelay
 from handrail.episode_label import EpisodeLabel, Outcome
 from handrail.errors import LinkTimeout
@@ -25,6 +25,8 @@ from handrail.link.sender import StreamSender
 from handrail.link.transition_codec import encode_row, row_bytes
 from handrail.link.weights_pubsub import WeightsSubscriber
 from handrail.link.wire import Hello
+from handrail.processes.exit_record import saving
+from handrail.processes.stop import Wait
 from handrail.run_folder import Run
 from handrail.spec import EnvSpec
 from handrail.storage.disk import DiskMonitor
@@ -37,6 +39,8 @@ from learner.risk.publish import TOPIC
 log = logging.getLogger("actor")
 
 KEEP_S = 30.0  # [s], for a learner that writes a checkpoint
+UPDATE_PATIENCE = 600.0  # [s], for updates that don't come, compiling included
+STOPPED_S = 0.3  # [s], for the learner to take the last rows of a run that was stopped
 PATIENCE = 120.0  # [s], for a learner that may be compiling or coming back
 
 
@@ -54,6 +58,7 @@ class RemoteLearnerClient:
         load_critic: Callable[[np.ndarray], int] | None = None,
         link: LinkAddresses | None = None,
         short: bool = True,
+        say: Callable[[str], None] = log.info,
     ) -> None:
         """Open the link.
 
@@ -67,10 +72,11 @@ class RemoteLearnerClient:
             load_critic: Takes a packed risk critic to the host and returns the version held there.
             link: Addresses and keys; None for the run's own local sockets.
             short: Shorten camera frames, without loss, where that pays.
+            say: Takes a line about what is awaited.
         """
         self._spec, self._code = spec, AdaptiveCompressor() if short else raw
         self._actor = actor_id
-        self._stop = stop
+        self._stop, self._say = stop, say
         self._max_lead = max_lead
         link = link or resolve_link(run, LinkConfig(), listens=False)
         self._spool = Spool(run.spool, actor=actor_id, task_hash=spec.hash, row=row_bytes(spec))
@@ -132,10 +138,10 @@ class RemoteLearnerClient:
         Raises:
             LinkTimeout: The learner didn't take the rows or answer in time.
         """
-        deadline = time.monotonic() + PATIENCE
+        what = "the learner to take the rows and say where the run stands"
+        wait = Wait(what, PATIENCE, self._stop, self._say)
         while True:
-            if self._stop():
-                raise Stopped
+            wait.check(f"; {self._sender.status().depth} rows wait in the spool")
             self._sender.check()
             if self._sender.status().depth == 0:
                 try:
@@ -143,11 +149,6 @@ class RemoteLearnerClient:
                     return parse_progress(reply)
                 except LinkTimeout:
                     pass
-            if time.monotonic() > deadline:
-                raise LinkTimeout(
-                    f"the learner took no rows and gave no status within {PATIENCE:.0f} s; "
-                    f"{self._sender.status().depth} rows wait in the spool"
-                )
             time.sleep(0.05)
 
     def refresh(self, policy: Policy) -> None:
@@ -181,12 +182,17 @@ class RemoteLearnerClient:
 
         Raises:
             Stopped: The run is asked to stop meanwhile.
+            LinkTimeout: No update came for long.
         """
+        wait = Wait("the learner's last updates", UPDATE_PATIENCE, self._stop, self._say)
         while self._trained < env_steps:
-            if self._stop():
-                raise Stopped
+            wait.check(f"; it is {env_steps - self._trained} steps behind")
+            self._sender.check()
             time.sleep(0.02)
+            before = self._trained
             self.refresh(policy)
+            if self._trained > before:
+                wait.again()
 
     def keep(self) -> None:
         """Have the learner write a checkpoint.
@@ -224,8 +230,9 @@ class RemoteLearnerClient:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Make everything durable, give the learner a moment to take it, and let go."""
-        self._spool.flush(timeout_s)
-        deadline = time.monotonic() + timeout_s
+        with saving():
+            self._spool.flush(timeout_s)
+        deadline = time.monotonic() + (min(timeout_s, STOPPED_S) if self._stop() else timeout_s)
         while self._sender.status().depth and time.monotonic() < deadline:
             time.sleep(0.02)
         self._sender.close()

@@ -11,6 +11,7 @@ from actor.loop.make_env import make_env, make_task
 from actor.loop.session import Session
 from handrail.link.config import resolve_link
 from handrail.metrics import Metrics
+from handrail.processes.stop import Wait
 from handrail.run_folder import Run
 from learner.policy.policy import Policy
 from robot_env.client import HostClient
@@ -36,6 +37,14 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
     config = parse_config(run.config_tables())
     task = make_task(config)
     metrics = Metrics(run, "actor")
+
+    def say(text: str) -> None:
+        log.info("%s", text)
+        metrics.write("doing", text=text)
+
+    def wait_for_host() -> Wait:
+        return Wait("the robot host", HOST_PATIENCE, stop, say)
+
     intervener: ScriptedOperator | None = None
     host: HostClient | None = None
     env: Env
@@ -46,7 +55,14 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
             intervener = ScriptedOperator(task, config.operator, config.run.seed)
         ask = Permission.POLICY if intervener is None else Permission.HUMAN
         metrics.write("doing", text="the actor waits for the arm's host")
-        host = HostClient.connect(run.id, task, deadline=HOST_PATIENCE, ask=ask, key=run.host_key)
+        host = HostClient.connect(
+            run.id,
+            task,
+            deadline=HOST_PATIENCE,
+            ask=ask,
+            key=run.host_key,
+            between=wait_for_host().check,
+        )
         env = RobotEnv(host, task)
     link = RemoteLearnerClient(
         run,
@@ -58,11 +74,12 @@ def run_actor(run: Run, stop: Callable[[], bool]) -> None:
         None if host is None else host.load_critic,
         resolve_link(run, config.link, listens=False),
         config.link.short,
+        say,
     )
 
     def reconnect() -> None:
         assert host is not None  # only a host can be lost
-        host.reconnect(HOST_PATIENCE)
+        host.reconnect(HOST_PATIENCE, wait_for_host().check)
         link.resend_critic()
 
     try:

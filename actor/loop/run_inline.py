@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from actor.config import Config
-from actor.link.client import Stopped
 from actor.link.inline import InlineLearnerClient
 from actor.loop.make_env import make_env, make_task
 from actor.loop.session import Session
 from handrail.metrics import Metrics
-from handrail.process import stop_on_signals
+from handrail.processes.exit_record import saving
+from handrail.processes.stop import Stopped, stop_on_signals
 from handrail.run_folder import Run
 from learner.policy.policy import Policy
 from learner.service.health import Health
@@ -43,7 +43,14 @@ def inline_session(
     metrics = Metrics(run, "inline")
     health = Health(trainer, checkpoints, metrics)
     link = InlineLearnerClient(
-        trainer, run_progress, metrics, config.run.demos, config.run.publish_steps, store, health
+        trainer,
+        run_progress,
+        metrics,
+        config.run.demos,
+        config.run.publish_steps,
+        store,
+        health,
+        stop,
     )
     env = make_env(config, task, run.folder, lambda text: metrics.write("event", text=text))
     intervener = None
@@ -65,10 +72,11 @@ def inline_session(
             trainer,
         )
     finally:
-        link.flush()
-        if trainer.fitted:
-            checkpoint(trainer, checkpoints)
-        store.close()
+        with saving():
+            link.flush()
+            if trainer.fitted:
+                checkpoint(trainer, checkpoints)
+            store.close()
         env.close()
         metrics.close()
 
@@ -86,7 +94,10 @@ def run_inline(run: Run, config: Config, tick: Callable[[], None] = lambda: None
         tick()
         return stop.is_set()
 
-    with stop_on_signals() as stop, inline_session(run, config, stopped) as (session, _):
+    with (
+        stop_on_signals(ends=True) as stop,
+        inline_session(run, config, stopped) as (session, _),
+    ):
         try:
             session.run()
         except Stopped:

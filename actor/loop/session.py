@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from actor.config import Config
-from actor.link.client import LearnerClient, Stopped
+from actor.link.client import LearnerClient
 from actor.loop.episode import ActingPolicy, EpisodeResult, Intervener, run_episode
 from actor.loop.evaluate import evaluate, policies_to_evaluate, start_seed, with_held_out
 from actor.loop.policies import LearnedPolicy, expert_policy
@@ -24,12 +24,15 @@ from controllers.robot import Snapshot
 from handrail.errors import DeviceLost
 from handrail.metrics import Metrics
 from handrail.processes.exit_record import RUNNING, record_state
+from handrail.processes.stop import Stopped, Wait
 from handrail.transition import Source, Transition
 from learner.policy.policy import Policy
 from robot_env.protocol import Env, EnvTask
 
 log = logging.getLogger("actor")
 
+BASE_PATIENCE = 3600.0  # [s], for the learner's first weights: the base may be trained before
+UPDATE_PATIENCE = 600.0  # [s], for a learner to catch up, compiling included
 STATUS_PERIOD = 1.0  # [s], between rows about the actor itself
 
 
@@ -107,8 +110,9 @@ class Session:
     def wait_for_weights(self) -> None:
         """Wait until the learner has published weights; it may have to train the base first."""
         self._enter("base")
+        wait = Wait("the learner's first weights", BASE_PATIENCE, self.stop, self._say)
         while self.policy.version < 0:
-            self._check_stop()
+            wait.check()
             self.link.refresh(self.policy)
             if self.policy.version < 0:
                 time.sleep(0.05)
@@ -227,10 +231,12 @@ class Session:
     def _before_training_step(self) -> bool:
         self._check_stop()
         self.link.refresh(self.policy)
-        while not self.link.may_step(self.env_steps):
-            self._check_stop()
-            time.sleep(0.002)
-            self.link.refresh(self.policy)
+        if not self.link.may_step(self.env_steps):
+            wait = Wait("the learner to catch up", UPDATE_PATIENCE, self.stop, self._say)
+            while not self.link.may_step(self.env_steps):
+                wait.check()
+                time.sleep(0.002)
+                self.link.refresh(self.policy)
         self._enter(self.policy.phase)
         return True
 
@@ -267,6 +273,10 @@ class Session:
             **outcome_row(result, self.task.has_success),
             **more,
         )
+
+    def _say(self, text: str) -> None:
+        log.info("%s", text)
+        self.metrics.write("doing", text=text, env_steps=self.env_steps)
 
     def _enter(self, phase: str) -> None:
         if phase != self.phase:

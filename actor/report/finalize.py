@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 
 from actor.config import Config
 from actor.report.figure import write_report
 from actor.report.summary import evaluations, is_judged, mean_returns, summarise
 from actor.report.video import record_video
 from handrail.errors import Error
+from handrail.processes.stop import Stopped
 from handrail.run_folder import Run, read_metrics, write_atomic
 
 log = logging.getLogger("handrail")
@@ -21,18 +23,30 @@ UNPROVEN = (
 )
 
 
-def finalize(run: Run, config: Config, video: bool = True) -> None:
-    """Write summary.json, report.png and policy.mp4, and say what was reached."""
+def finalize(
+    run: Run, config: Config, video: bool = True, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Write summary.json, report.png and policy.mp4, and say what was reached.
+
+    Args:
+        run: The run.
+        config: Its config.
+        video: Whether to make the film.
+        stop: Returns True once the film is to be left out.
+    """
     summary = summarise(run.folder)
     write_atomic(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_report(run.folder)
     made = ["report.png"]
     if video:
+        print("filming the policy", flush=True)
         try:
-            record_video(run, config)
+            record_video(run, config, stop)
             made.append("policy.mp4")
         except (Error, ImportError, OSError, RuntimeError) as error:
             print(f"no policy.mp4: {error}")
+        except Stopped:
+            print(f"no policy.mp4: stopped; make it by: handrail eval {run.folder} --film")
     for line in result_lines(run, summary):
         print(line)
     print("pictures: " + ", ".join(str(run.folder / name) for name in made), flush=True)

@@ -169,7 +169,7 @@ def _enter(state: LiveState, name: str) -> LiveState:
 
 
 def _on_actor(state: LiveState, row: dict[str, Any]) -> LiveState:
-    state = _enter(replace(state, actor=row), str(row.get("phase") or ""))
+    state = _enter(replace(state, actor=row, note=""), str(row.get("phase") or ""))
     state = _at(state, row)
     if state.phase in TRAINING:
         state = _paced(state, state.env_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from actor.config import Config
@@ -10,6 +11,7 @@ from actor.loop.episode import run_episode
 from actor.loop.evaluate import STREAM, start_seed
 from actor.loop.make_env import make_env, make_task
 from actor.loop.policies import LearnedPolicy
+from handrail.processes.stop import Stopped
 from handrail.run_folder import Run
 from handrail.transition import Source
 from learner.policy.load import load_policy
@@ -18,10 +20,16 @@ EPISODES = 4
 PAUSE = 6  # frames held at the end of an episode
 
 
-def record_video(run: Run, config: Config) -> None:
+def record_video(run: Run, config: Config, stop: Callable[[], bool] = lambda: False) -> None:
     """Write policy.mp4: a few evaluation episodes, one frame per policy step.
 
+    Args:
+        run: The run.
+        config: Its config.
+        stop: Returns True once it is to stop.
+
     Raises:
+        Stopped: `stop` returned True.
         CheckpointError: The run has no usable checkpoint.
         OSError: The film can't be written.
         RuntimeError: There is no way to render here.
@@ -34,6 +42,8 @@ def record_video(run: Run, config: Config) -> None:
     frames: list[Any] = []
 
     def shoot(times: int = 1) -> None:
+        if stop():
+            raise Stopped
         frames.extend([env.render()] * times)
 
     try:

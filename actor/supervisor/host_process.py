@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from robot_env.tasks.base import Task
 
 PATIENCE = 120.0  # [s], for a host that compiles and connects to its robot
 _GRACE = 20.0  # [s], to bring the arm to rest and finish a recording
+_QUIET = 1.0  # [s], of that without a word
 _ATTEMPT = 0.5  # [s], between looks whether the host is still alive
 
 
@@ -43,8 +45,12 @@ def running_host(run: Run, task: Task, robot: str) -> Iterator[HostClient]:
     finally:
         process.terminate()
         try:
-            process.wait(_GRACE)
+            process.wait(_QUIET)
         except subprocess.TimeoutExpired:
+            print("waiting for the host to bring the arm to rest", file=sys.stderr, flush=True)
+        try:
+            process.wait(_GRACE)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             process.kill()
             process.wait()
 

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,15 @@ from pathlib import Path
 from actor.supervisor.child import Cause, Child
 from handrail.metrics import Metrics
 from handrail.process import CORES_ENV, split_cores
+from handrail.processes.exit_record import STARTING
 from handrail.run_folder import Run
 
 MODULES = {"host": "robot_env", "learner": "learner", "actor": "actor"}
 DEATHS = 3  # in a row at the start, or of one cause, after which the run gives up
 RECENT = 600.0  # [s], a process that lived longer didn't die of what its predecessor died of
-GRACE = {"actor": 20.0, "learner": 30.0, "host": 10.0}  # [s], from SIGTERM to SIGKILL
+FIRST_S = 0.6  # [s], for the actor, so that its last rows still find the learner
+GRACE_S = 1.8  # [s], from the wish to end to SIGKILL
+SAVE_S = 30.0  # [s], the same for a process that says that it is saving data
 BAD_INPUT = 2  # exit code of a command whose input is wrong
 
 
@@ -55,6 +57,7 @@ class Supervisor:
         self._cores = split_cores(sorted(os.sched_getaffinity(0)))
         self._metrics = Metrics(run, "supervisor")
         self._children: dict[str, Child] = {}
+        self._hurried = False
         self._deaths = {role: Deaths() for role in self._roles}
 
     def start(self) -> None:
@@ -83,20 +86,68 @@ class Supervisor:
             self._children[role] = self._launch(role)
         return False
 
-    def stop(self) -> None:
-        """End every process: the actor first, so that its last rows still find the learner."""
-        for role in ("actor", "learner", "host"):
-            child = self._children.get(role)
-            if child is None or child.process.poll() is not None:
-                continue
-            child.process.terminate()
-            try:
-                child.process.wait(GRACE[role])
-            except subprocess.TimeoutExpired:
-                self._metrics.write("event", text=f"{role} did not stop, killed")
-                child.process.kill()
-                child.process.wait()
+    def stop(self, tick: Callable[[], None] = lambda: None) -> None:
+        """End every process: the actor first, so that its last rows still find the learner.
+
+        One that saves data is waited for, and that is said; the others have `GRACE_S`.
+
+        Args:
+            tick: Called while waiting.
+        """
+        begun, told = time.monotonic(), False
+        self._terminate("actor")
+        self._wait(["actor"], lambda: time.monotonic() - begun > FIRST_S, tick)
+        for role in ("learner", "host"):
+            self._terminate(role)
+
+        def give_up() -> bool:
+            nonlocal told
+            waited = time.monotonic() - begun
+            saving = [role for role in self._alive() if self._children[role].saving]
+            if waited < GRACE_S or (saving and waited < SAVE_S):
+                if saving and waited > FIRST_S and not told:
+                    told = True
+                    self._say(f"stopping: {' and '.join(saving)} saves data; again ends at once")
+                return self._hurried
+            return True
+
+        self._wait(list(self._children), give_up, tick)
+        for role in self._alive():
+            what = "ended at once" if self._hurried else f"did not stop in {GRACE_S:g} s, killed"
+            self._say(f"{role} {what}; it goes on from what it had saved")
+            self._children[role].process.kill()
+            self._children[role].process.wait()
         self._metrics.close()
+
+    def hurry(self) -> None:
+        """Have `stop` wait for nothing any more."""
+        self._hurried = True
+
+    def say_stopping(self) -> None:
+        """Say that the run was asked to stop."""
+        self._say("stopping, on request; once more ends at once")
+
+    def _terminate(self, role: str) -> None:
+        child = self._children.get(role)
+        if child is None or child.process.poll() is not None:
+            return
+        if child.state == STARTING and role != "host":  # it has nothing to save yet
+            child.process.kill()
+        else:
+            child.process.terminate()
+
+    def _alive(self) -> list[str]:
+        return [role for role, child in self._children.items() if child.process.poll() is None]
+
+    def _wait(
+        self, roles: list[str], give_up: Callable[[], bool], tick: Callable[[], None]
+    ) -> None:
+        while set(roles) & set(self._alive()) and not (self._hurried or give_up()):
+            tick()
+            time.sleep(0.02)
+
+    def _say(self, text: str) -> None:
+        self._metrics.write("event", text=text)
 
     def _launch(self, role: str) -> Child:
         environment = {"OMP_NUM_THREADS": "1"}
@@ -149,6 +200,8 @@ def supervise(run: Run, supervisor: Supervisor, tick: Callable[[], None]) -> boo
 
     def ask_to_stop(*_: object) -> None:
         nonlocal stopped
+        if stopped:
+            supervisor.hurry()
         stopped = True
 
     previous = {s: signal.signal(s, ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -161,7 +214,9 @@ def supervise(run: Run, supervisor: Supervisor, tick: Callable[[], None]) -> boo
             time.sleep(0.1)
         return finished
     finally:
-        supervisor.stop()
+        if stopped:
+            supervisor.say_stopping()
+        supervisor.stop(tick)
         tick()
         for s, handler in previous.items():
             signal.signal(s, handler)

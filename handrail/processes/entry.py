@@ -5,6 +5,7 @@ python -m handrail.processes.entry MODULE [options]
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -29,6 +30,8 @@ def main(argv: list[str]) -> int:
         record_error(error)
         print(describe_error(error), file=sys.stderr)
         return error.code if isinstance(error.code, int) and error.code else 1
+    finally:
+        gc.freeze()  # Python would go through all that libraries made, seconds long, to end
     record_end(code)
     return code
 

@@ -30,16 +30,17 @@ _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _lock = threading.RLock()
+_path: str | None = None
 _record: dict[str, Any] = {}
 _faults: IO[str] | None = None
 
 
 def keep_exit_record() -> None:
     """Write this start's record from now on; nothing happens where nobody asked for one."""
-    path = os.environ.get(RECORD_ENV)
+    global _faults, _path
+    _path = path = os.environ.get(RECORD_ENV)
     if not path:
         return
-    global _faults
     _update(pid=os.getpid(), state=STARTING, worked=False)
     with contextlib.suppress(OSError):
         _faults = open(f"{path}.fault", "w", encoding="utf-8")  # noqa: SIM115 - open to the end
@@ -64,8 +65,7 @@ def keep_exit_record() -> None:
 
 def record_state(state: str) -> None:
     """Say how far this process is; from RUNNING on its end is no death at the start."""
-    if _record:
-        _update(state=state, worked=_record["worked"] or state == RUNNING)
+    _update(state=state, worked=_record.get("worked", False) or state == RUNNING)
 
 
 @contextlib.contextmanager
@@ -86,14 +86,12 @@ def is_saving() -> bool:
 
 def record_error(error: BaseException) -> None:
     """Write down what ends this process."""
-    if _record:
-        _update(**cause_of(error))
+    _update(**cause_of(error))
 
 
 def record_end(code: int) -> None:
     """Write down that this process ends in an orderly way, and by which exit code."""
-    if _record:
-        _update(code=code)
+    _update(code=code)
 
 
 def cause_of(error: BaseException) -> dict[str, str]:
@@ -159,10 +157,11 @@ def _is_own(filename: str) -> bool:
 
 
 def _update(**values: Any) -> None:
-    path = os.environ[RECORD_ENV]
     with _lock, contextlib.suppress(OSError):
         _record.update(values)
-        temporary = f"{path}.tmp"
+        if _path is None:
+            return
+        temporary = f"{_path}.tmp"
         with open(temporary, "w", encoding="utf-8") as out:
             json.dump(_record, out)
-        os.replace(temporary, path)
+        os.replace(temporary, _path)

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from handrail.errors import StorageError, TrainingFailed
 from handrail.metrics import Metrics
+from handrail.processes.exit_record import saving
 from learner.policy.publish_guard import GuardDecision, describe_change
 from learner.service.restore import checkpoint
 from learner.store.checkpoint import Checkpoints
@@ -98,7 +99,9 @@ class Health:
         self._tried = self._clock()
         if not self._trainer.fitted:
             return
-        if not checkpoint(self._trainer, self._checkpoints):
+        with saving():
+            written = checkpoint(self._trainer, self._checkpoints)
+        if not written:
             self._fail(f"the state after update {self._trainer.updates} is not finite")
         self._written = self._clock()
 

@@ -21,6 +21,7 @@ from handrail.link.rpc import RpcServer
 from handrail.link.weights_pubsub import WeightsPublisher
 from handrail.metrics import Metrics
 from handrail.processes.exit_record import RUNNING, record_state
+from handrail.processes.stop import Stopped
 from handrail.risk_critic.file import critic_path
 from handrail.risk_critic.format import version_of
 from handrail.run_folder import Run
@@ -91,7 +92,7 @@ class Server:
             self._ingest(0.0 if self.trainer.due() else IDLE_WAIT)
             if not self.trainer.fitted:
                 if self.run_progress.demos >= self.demos:
-                    self._fit_base()
+                    self._fit_base(stop)
                 continue
             if self.trainer.due():
                 limit = SLICE * self.config.actor_every
@@ -113,9 +114,15 @@ class Server:
         for stored in self.receiver.arrivals(timeout):
             ingest(self.trainer, self.run_progress, stored)
 
-    def _fit_base(self) -> None:
+    def _fit_base(self, stop: threading.Event) -> None:
+        def report(row: dict[str, float]) -> None:
+            if stop.is_set():
+                raise Stopped
+            self.requests.poll()
+            self.metrics.write("base", **row)
+
         log.info("training the base on %d demonstrations", self.run_progress.demos)
-        summary = self.trainer.fit_base(lambda row: self.metrics.write("base", **row))
+        summary = self.trainer.fit_base(report)
         log.info("base trained: %s", summary)
         self._health.checkpoint()
         self._publish()
