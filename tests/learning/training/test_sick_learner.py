@@ -67,14 +67,14 @@ def test_lasting_refusals_end_the_run_and_push_no_good_checkpoint_out(run):
     published(health, trainer)
     assert "the arm keeps" in events_of(run)[0]
     for turn in range(4):
-        trainer.env_steps += REFUSED_STEPS // 4
+        trainer.log.env_steps += REFUSED_STEPS // 4
         trainer._state = healthy
         trainer._state = poisoned(trainer, 9.0 if turn % 2 else -9.0)  # it never settles
         published(health, trainer)
         health.checkpoint()
     assert len(checkpoints.names()) == 3
     assert checkpoints.newest_good() == good
-    trainer.env_steps += 1
+    trainer.log.env_steps += 1
     trainer._state = healthy
     trainer._state = poisoned(trainer, -9.0)
     refused = f"weights of the last {REFUSED_STEPS + 1} steps were refused: actions moved"
@@ -110,7 +110,7 @@ def test_a_refusing_state_alone_is_still_pruned(run, tmp_path):
     trainer._state = poisoned(trainer)
     trainer.packet()
     for _ in range(3):
-        trainer.env_steps += 1
+        trainer.log.env_steps += 1
         assert checkpoint(trainer, checkpoints)
     assert len(checkpoints.names()) == 1
 
