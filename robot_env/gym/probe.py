@@ -137,6 +137,7 @@ def _words(
 ) -> Iterator[dict[str, Any]]:
     """Yield what the process says, and {"silent": True} where it says nothing for too long."""
     began, told, doing, rest = time.monotonic(), False, f"{name}: start", b""
+    allowed = max(deadline, DEADLINE_S)  # until the process is there, which is no call of its own
     with selectors.DefaultSelector() as selector:
         selector.register(reading, selectors.EVENT_READ)
         while True:
@@ -148,13 +149,14 @@ def _words(
                 for line in lines:
                     word = json.loads(line)
                     doing, began, told = word.get("doing", doing), time.monotonic(), False
+                    allowed = deadline
                     yield word
                 continue
             silent = time.monotonic() - began
-            if silent > min(SLOW_S, deadline) and not told:
+            if silent > min(SLOW_S, allowed) and not told:
                 told = True
-                say(f"{doing} has not returned for {silent:.0f} s; waiting up to {deadline:g} s")
-            if silent > deadline:
+                say(f"{doing} has not returned for {silent:.0f} s; waiting up to {allowed:g} s")
+            if silent > allowed:
                 yield {"silent": True}
 
 

@@ -57,9 +57,9 @@ def test_what_ends_or_spoils_it_is_named_with_the_step(fault: str, words: str):
 def test_a_call_that_never_returns_is_said_and_ends_at_its_deadline():
     said: list[str] = []
     began = time.monotonic()
-    with pytest.raises(ConfigError, match=r"step 2 has not returned for 1 s at .*odd_envs.py:\d+"):
-        probe("hang", said, deadline=1.0)
-    assert time.monotonic() - began < 20.0
+    with pytest.raises(ConfigError, match=r"step 2 has not returned for 5 s at .*odd_envs.py:\d+"):
+        probe("hang", said, deadline=5.0)
+    assert time.monotonic() - began < 60.0
     assert [text for text in said if "step 2 has not returned" in text]
 
 
