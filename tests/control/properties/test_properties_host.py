@@ -167,6 +167,7 @@ def growth(ticks: int, leak: list | None = None) -> tuple[int, int, int]:
     return heap, objects, faults
 
 
+@pytest.mark.wallclock
 def test_p12_ticks_keep_no_memory_and_meet_no_page_fault():
     """Neither heap grows, no page faults; scratch arrays come from the C heap and go back."""
     heap, objects, faults = growth(20_000)

@@ -49,6 +49,7 @@ def push(joint: int, sign: float, limits: JointLimits) -> tuple[Snapshot, np.nda
 @pytest.mark.parametrize(
     ("joint", "sign"), [(1, 1.0), (3, 1.0), (4, -1.0), (4, 1.0), (5, -1.0), (5, 1.0)]
 )
+@pytest.mark.slow
 def test_an_fr3_is_held_inside_its_ranges_by_the_barrier(joint, sign):
     snapshot, inside = push(joint, sign, FR3)
     assert (snapshot.mode, snapshot.fault) == (Mode.FOLLOWING, Fault.NONE)

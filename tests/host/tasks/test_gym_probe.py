@@ -54,6 +54,7 @@ def test_what_ends_or_spoils_it_is_named_with_the_step(fault: str, words: str):
         probe(fault)
 
 
+@pytest.mark.wallclock
 def test_a_call_that_never_returns_is_said_and_ends_at_its_deadline():
     said: list[str] = []
     began = time.monotonic()
@@ -92,6 +93,7 @@ def handrail(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_is_or_what_is_wrong(tmp_path: Path):
     good = handrail("check-env", NAME)
     assert good.returncode == 0, good.stderr
@@ -106,6 +108,7 @@ def test_the_command_says_what_it_is_or_what_is_wrong(tmp_path: Path):
     assert handrail("check-env", "reach").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_the_door_before_it_has_a_folder(tmp_path: Path):
     run = tmp_path / "run"
     done = handrail("train", NAME, "--gym.kwargs", "fault", "crash", "--out", str(run))

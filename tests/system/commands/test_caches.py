@@ -98,6 +98,7 @@ def test_damaged_code_of_the_learner_is_deleted_and_compiled_again(damage, tmp_p
     assert sorted(tmp_path.rglob("*-cache")) == sorted(files)
 
 
+@pytest.mark.slow
 def test_a_file_that_a_killed_process_left_is_found_in_the_same_boot(tmp_path: Path):
     for _ in range(2):
         run(JAX, tmp_path)
