@@ -22,7 +22,6 @@ HEADER_SIZE = 16  # [values], the last ones unused and zero
 MAX_INPUTS, MAX_HEADS, MAX_LAYERS, MAX_WIDTH = 32, 8, 3, 256
 INPUT_CLIP = 10.0  # [deviations], beyond it a network's word is worth nothing
 _HALF = 1 << 16
-_ROWS = 8192  # at a time in `forward_numpy`, so that they stay in the cache
 
 
 class HeaderOffsets(NamedTuple):
@@ -178,26 +177,6 @@ def check_critic(array: np.ndarray) -> None:
     on, off = float(array[RISK_HEADER.threshold_on]), float(array[RISK_HEADER.threshold_off])
     if not 0.0 <= off <= on <= 1.0:
         raise CheckpointError(f"thresholds must be 0 <= off <= on <= 1, got off {off}, on {on}")
-
-
-def forward_numpy(critic: RiskCritic, features: np.ndarray) -> np.ndarray:
-    """Return the logits of every head, (heads, N) float32, in plain numpy.
-
-    Args:
-        critic: Not empty.
-        features: Shape (N, F) with F >= inputs; what is beyond the inputs is passed over.
-    """
-    every = np.empty((critic.heads, len(features)), np.float32)
-    for start in range(0, len(features), _ROWS):
-        rows = features[start : start + _ROWS, : critic.mean.size].astype(np.float32)
-        rows = np.clip((rows - critic.mean) * critic.inverse_std, -INPUT_CLIP, INPUT_CLIP)
-        for head in range(critic.heads):
-            x = rows
-            for layer in critic.layers[:-1]:
-                x = np.maximum(x @ layer.kernel[head] + layer.bias[head], 0.0)
-            last = critic.layers[-1]
-            every[head, start : start + _ROWS] = (x @ last.kernel[head] + last.bias[head])[:, 0]
-    return every
 
 
 def _sizes(array: np.ndarray) -> tuple[int, int, list[int]]:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from handrail.errors import ConfigError
-from handrail.risk_critic.format import Layer, RiskCritic, forward_numpy
+from handrail.risk_critic.format import Layer, RiskCritic
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import Episode, windows_of
+from learner.risk.network import critic_logits
 from learner.risk.threshold import Threshold, choose_threshold
 
 
@@ -60,8 +61,10 @@ def score(critic: RiskCritic, episodes: Sequence[Episode]) -> Scored:
             f"the critic has {critic.heads} heads of {critic.mean.size} features, the episodes "
             f"have {width}; train one on such episodes"
         )
-    logits = [forward_numpy(critic, e.features).max(0).astype(np.float64) for e in episodes]
-    return Scored(list(episodes), logits)
+    every = np.concatenate([episode.features[:, : critic.mean.size] for episode in episodes])
+    ends = np.cumsum([len(episode.features) for episode in episodes])[:-1]
+    said = critic_logits(critic, every).max(0).astype(np.float64)
+    return Scored(list(episodes), np.split(said, ends))
 
 
 def calibrate(

@@ -1,4 +1,8 @@
-"""The critic's ensemble in jax, its bootstrapped target and one training step."""
+"""The critic's ensemble in jax, its bootstrapped target and one training step.
+
+What trains and judges a critic runs through `logits` here; what runs it at 1 kHz without allocating
+is `controllers.risk.predict_risk`. A test holds the two to one formula.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from handrail.risk_critic.format import INPUT_CLIP
+from handrail.risk_critic.format import INPUT_CLIP, RiskCritic
+
+_ROWS = 8192  # [ticks] that `critic_logits` looks at in one compiled call
 
 Params = tuple[tuple[jax.Array, jax.Array], ...]  # per layer: kernel (E, I, O), bias (E, O)
 
@@ -83,6 +90,32 @@ def pessimistic(params: Params, x: jax.Array) -> jax.Array:
     flat = x.reshape(1, -1, x.shape[-1])
     every = logits(params, jnp.broadcast_to(flat, (params[0][0].shape[0], *flat.shape[1:])))
     return jax.nn.sigmoid(every.max(0)).reshape(x.shape[:-1])
+
+
+def critic_logits(critic: RiskCritic, features: np.ndarray) -> np.ndarray:
+    """Return the logits of every head of a critic, (E, N) float32.
+
+    Args:
+        critic: Not empty.
+        features: Shape (N, F) with F >= inputs; what is beyond the inputs is passed over.
+    """
+    layers = tuple((jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in critic.layers)
+    every = []
+    for start in range(0, len(features), _ROWS):
+        part = features[start : start + _ROWS, : critic.mean.size]
+        rows = np.zeros((_ROWS, critic.mean.size), np.float32)  # of one shape, compiled once
+        rows[: len(part)] = part
+        said = _standardised_logits(layers, critic.mean, critic.inverse_std, rows)
+        every.append(np.asarray(said)[:, : len(part)])
+    return np.concatenate(every, axis=1)
+
+
+@jax.jit
+def _standardised_logits(
+    params: Params, mean: jax.Array, rate: jax.Array, rows: jax.Array
+) -> jax.Array:
+    x = standardise(rows, mean, rate)
+    return logits(params, jnp.broadcast_to(x, (params[0][0].shape[0], *x.shape)))
 
 
 def train_step(

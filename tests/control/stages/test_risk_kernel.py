@@ -30,12 +30,11 @@ from handrail.risk_critic.format import (
     RISK_HEADER,
     check_critic,
     empty_critic,
-    forward_numpy,
     pack_critic,
     unpack_critic,
     version_of,
 )
-from learner.risk.network import pessimistic, standardise
+from learner.risk.network import critic_logits, pessimistic, standardise
 
 
 def scratch():
@@ -46,18 +45,18 @@ def scratch():
     ("inputs", "hidden", "heads"),
     [(22, (128, 128), 2), (25, (64,), 3), (5, (7, 9, 11), 1), (32, (256, 256, 256), 8)],
 )
-def test_kernel_says_what_numpy_and_jax_say(inputs, hidden, heads):
+def test_kernel_says_what_jax_trains_and_judges(inputs, hidden, heads):
     critic = made_critic(inputs, hidden, heads)
     packed, work = pack_critic(critic), scratch()
     rows = 3.0 * np.random.default_rng(1).normal(size=(50, inputs))
     here = np.array([predict_risk(packed, row, work) for row in rows])
-    numpy = 1.0 / (1.0 + np.exp(-forward_numpy(critic, rows).max(0)))
+    judged = 1.0 / (1.0 + np.exp(-critic_logits(critic, rows).max(0)))
     x = standardise(
         jnp.asarray(rows, jnp.float32), *map(jnp.asarray, (critic.mean, critic.inverse_std))
     )
     layers = tuple((jnp.asarray(a), jnp.asarray(b)) for a, b in critic.layers)
     assert np.ptp(here) > 0.05
-    assert np.abs(here - numpy).max() < 1e-5
+    assert np.abs(here - judged).max() < 1e-5
     assert np.abs(here - np.asarray(pessimistic(layers, x))).max() < 1e-5
 
 

@@ -13,10 +13,11 @@ from controllers.risk import FEATURES, NUM_FEATURES, SCRATCH_SIZE, predict_risk
 from handrail.__main__ import main
 from handrail.errors import ConfigError, RunFolderError
 from handrail.risk_critic.file import read_critic
-from handrail.risk_critic.format import forward_numpy, unpack_critic
+from handrail.risk_critic.format import unpack_critic
 from learner.risk.calibrate import sigmoid
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import load_episodes
+from learner.risk.network import critic_logits
 from robot_env.host.core import HostCore
 from robot_env.recorder.recorder import Recorder, describe
 from robot_env.tasks import make
@@ -120,4 +121,4 @@ def test_critic_of_the_simulated_arm_tells_violations_before_they_come(tmp_path,
     work = np.zeros(SCRATCH_SIZE, np.float32)
     rows = episodes[0].features[::50].astype(np.float64)
     said = np.array([predict_risk(packed, row, work) for row in rows])
-    assert np.abs(said - sigmoid(forward_numpy(unpack_critic(packed), rows).max(0))).max() < 1e-5
+    assert np.abs(said - sigmoid(critic_logits(unpack_critic(packed), rows).max(0))).max() < 1e-5
