@@ -24,12 +24,12 @@ import numpy as np
 from controllers.config import ControlConfig
 from controllers.robot import Fault, Mode, Request, Snapshot
 from handrail.errors import ConfigError, DeviceLost
-from robot_env.arms.sim.plant import TRACE
 from robot_env.gym.config import GymConfig
 from robot_env.gym.env import GymEnv
 from robot_env.gym.probe import probe_env
 from robot_env.gym.task import GymTask
 from robot_env.protocol import Env
+from robot_env.recorder.ring_record import memory_ring_view, newest_ticks
 from robot_env.tasks.__main__ import evaluate
 from robot_env.tasks.base import DOWN, HOME
 from robot_env.tasks.config import TaskConfig
@@ -46,11 +46,12 @@ class ArmConformance:
 
     def torques(self, arm: Any) -> np.ndarray:
         """Return the torques that were sent since control began (n, 7) [N m]."""
-        return arm.history(12_000)[:, TRACE["torque"]]
+        return newest_ticks(arm.ring_view, 12_000)["tick.torque"]
 
     def begin(self, arm: Any) -> Snapshot:
         """Reset to the start, with the tool pointing down."""
         q = arm.inverse_kinematics(self.start, DOWN, HOME)
+        arm.ring_view = memory_ring_view(12_000)
         return arm.reset(q, 0.0, np.random.default_rng(0))
 
     def go(self, arm: Any, target: np.ndarray, ticks: int = 100) -> Snapshot:

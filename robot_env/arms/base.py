@@ -96,10 +96,6 @@ class ControlledArm(Protocol):
         """Return what the host says at the end of a period."""
         ...
 
-    def history(self, ticks: int) -> np.ndarray:
-        """Return the recorder's last rows, oldest first; columns: `plant.TRACE`."""
-        ...
-
     def close(self) -> None:
         """Bring the arm to rest and let go of it; safe to call twice."""
         ...

@@ -49,11 +49,37 @@ class RingView(NamedTuple):
     head: np.ndarray  # (HEAD_SIZE,) int64
 
 
-def null_ring_view() -> RingView:
-    """Return a view of no ring: it records nothing."""
-    return RingView(
-        np.zeros((0, WIDTH), np.int64), np.zeros((0, WIDTH)), np.zeros(HEAD_SIZE, np.int64)
-    )
+def memory_ring_view(rows: int) -> RingView:
+    """Return a ring of the process's own, for whoever looks back on ticks; without rows, none.
+
+    Args:
+        rows: Records that it holds: a tick each, and one for each reset.
+    """
+    words = np.zeros((rows, WIDTH), np.int64)
+    return RingView(words, words.view(np.float64), np.zeros(HEAD_SIZE, np.int64))
+
+
+def newest_ticks(ring_view: RingView, count: int) -> dict[str, np.ndarray]:
+    """Return what the newest ticks left, oldest first, by the names that recordings give it.
+
+    Args:
+        ring_view: A ring of this process.
+        count: How many ticks, if it has so many.
+
+    Returns:
+        Arrays (n,) or (n, size): `q` of the state, `reading.q`, `mailbox.pose`, `tick.torque`.
+    """
+    rows, total = ring_view.words.shape[0], int(ring_view.head[COUNT])
+    order = np.arange(max(0, total - rows), total) % max(rows, 1)
+    values = ring_view.values[order[ring_view.words[order, KIND] == TICK][-count:]]
+    return {
+        name if group == "state" else f"{group}.{name}": (
+            values[:, at] if size == 1 else values[:, at : at + size]
+        )
+        for group, fields in layout().items()
+        for name, kind, at, size in fields
+        if kind == "float64"
+    }
 
 
 def layout() -> dict[str, list[tuple[str, str, int, int]]]:

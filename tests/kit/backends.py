@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
+from past_ticks import remembering
 
 from controllers.config import ControlConfig
 from controllers.packed import pack_params
@@ -109,6 +110,7 @@ class Rig(NamedTuple):
 def make_mujoco() -> Iterator[Rig]:
     control = ControlConfig()
     robot = MujocoRobot(build_scene(WALL, gripper=False), MujocoConfig(), control, 10.0)
+    remembering(robot)
     yield Rig("mujoco", robot)
 
 

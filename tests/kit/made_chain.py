@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from past_ticks import remembering
 
 from controllers.config import ControlConfig
 from controllers.kinematics import READY
@@ -28,7 +29,8 @@ def rest() -> np.ndarray:
 
 
 def arm(control: ControlConfig = CONFIG, objects: str = "") -> MujocoRobot:
-    robot = MujocoRobot(build_scene(objects, gripper=False), MujocoConfig(), control, 10.0)
+    scene = build_scene(objects, gripper=False)
+    robot = remembering(MujocoRobot(scene, MujocoConfig(), control, 10.0))
     robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(1))
     return robot
 

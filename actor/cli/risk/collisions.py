@@ -14,8 +14,8 @@ import numpy as np
 
 from controllers.risk import NUM_FEATURES, features_of_recording
 from controllers.robot import Fault, Request, Snapshot
-from robot_env.arms.sim.plant import TRACE
 from robot_env.host.core import HostCore
+from robot_env.recorder.ring_record import memory_ring_view, newest_ticks
 from robot_env.tasks.maze import Maze
 from robot_env.tasks.scenes.maze_layout import Cell
 
@@ -105,31 +105,33 @@ def _run(
         snapshot, goal_estimate = core.reset(int(rng.integers(2**31)))
     finally:
         task.start = None
-    ticks, stiffness = [], []
+    stiffness = []
+    ring_view = core.robot.ring_view = memory_ring_view((core.ticks + 1) * steps)
     for seq in range(snapshot.request_seq + 1, snapshot.request_seq + 1 + steps):
         request: Request | None = task.request(snapshot, act(snapshot, goal_estimate), seq)
         core.admit(request)
-        for _ in range(max(1, core.ticks // WINDOW)):  # the recorder doesn't know the stiffness
+        for _ in range(max(1, core.ticks // WINDOW)):
             snapshot = core.period(request, WINDOW)
             request = None
-            ticks.append(core.robot.history(WINDOW))
             stiffness.append(np.tile(snapshot.stiffness[:3], (WINDOW, 1)))
         if task.success(snapshot.privileged_state) or snapshot.fault != Fault.NONE:
             break
-    return _stretch(core, np.concatenate(ticks), np.concatenate(stiffness))
+    ticks = newest_ticks(ring_view, WINDOW * len(stiffness))
+    return _stretch(core, ticks, np.concatenate(stiffness))
 
 
-def _stretch(core: HostCore, trace: np.ndarray, stiffness: np.ndarray) -> Stretch:
+def _stretch(core: HostCore, ticks: dict[str, np.ndarray], stiffness: np.ndarray) -> Stretch:
     control = core.robot.control
-    part = {name: np.ascontiguousarray(trace[:, at]) for name, at in TRACE.items()}
-    inputs = np.empty((len(trace), NUM_FEATURES))
+    names = ("reading.q", "reading.dq", "reading.wrench", "target")
+    q, dq, wrench, target = (np.ascontiguousarray(ticks[name]) for name in names)
+    inputs = np.empty((len(q), NUM_FEATURES))
     features_of_recording(
-        part["q"], part["dq"], part["wrench"], part["target"], stiffness, part["tank"][:, 0],
+        q, dq, wrench, target, stiffness, ticks["tank"].copy(),
         np.asarray(core.robot.tool), np.asarray(control.box_low), np.asarray(control.box_high),
         inputs,
     )  # fmt: skip
-    hard = np.linalg.norm(part["wrench"][:, :3], axis=1) > core.task.limits.force
-    return Stretch(inputs.astype(np.float32), hard | (part["fault"][:, 0] != Fault.NONE))
+    hard = np.linalg.norm(wrench[:, :3], axis=1) > core.task.limits.force
+    return Stretch(inputs.astype(np.float32), hard | (ticks["fault"] != Fault.NONE))
 
 
 def _fill(make: Callable[[int], Stretch], windows: int) -> Iterator[Stretch]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from actor.cli.risk.pushes import push_episode
+from actor.cli.risk.pushes import STEPS, push_episode
 from actor.config import Config, parse_config
 from controllers.config import ControlConfig
 from controllers.joint_limits import PANDA, JointLimits
@@ -19,9 +19,9 @@ from handrail.risk_critic.violation import Limits, violates
 from handrail.run_folder import Run, open_run
 from learner.risk.config import RiskConfig
 from learner.risk.episodes import Episode, load_episodes
-from robot_env.arms.sim.plant import TRACE
 from robot_env.host.core import HostCore
 from robot_env.recorder.recording import Recording
+from robot_env.recorder.ring_record import memory_ring_view
 from robot_env.tasks import make
 
 
@@ -81,36 +81,21 @@ def collect(config: Config, episodes: int, seed: int) -> list[Episode]:
         seed: Of the first one; the others count on from it.
     """
     core = HostCore(make(config.task.name, config.task), config.robot, config.control)
+    core.robot.ring_view = memory_ring_view((core.ticks + 1) * STEPS)
     made = []
     try:
         for number in range(seed, seed + episodes):
-            trace, stiffness = push_episode(core, number)
-            part = signals_from_trace(trace, stiffness)
+            part = signals_from_recording(push_episode(core, number))
             made.append(episode_from_signals(part, config.control, config.risk, core.robot.tool))
     finally:
         core.close()
     return made
 
 
-def signals_from_trace(trace: np.ndarray, stiffness: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what `episode_from_signals` wants of the simulated arm's trace.
-
-    Args:
-        trace: Oldest tick first, (T, W), see `plant.TRACE`.
-        stiffness: Translational, before the chain's share of it, shape (3,) [N/m].
-    """
-    names = ("q", "dq", "wrench", "target")
-    part = {name: np.ascontiguousarray(trace[:, TRACE[name]]) for name in names}
-    part |= {name: trace[:, TRACE[name].start].copy() for name in ("tank", "gate", "fault")}
-    part["stiffness"] = trace[:, TRACE["stiffness_scale"]] * np.asarray(stiffness, np.float64)
-    return part
-
-
-def signals_from_recording(recording: Recording) -> dict[str, np.ndarray]:
-    """Return what `episode_from_signals` wants of a flight recording."""
-    names = ("q", "dq", "wrench", "target", "tank", "gate", "fault")
-    part = {name: np.ascontiguousarray(recording[name]) for name in names}
-    part["q"], part["dq"] = recording["reading.q"].copy(), recording["reading.dq"].copy()
+def signals_from_recording(recording: Recording | dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what `episode_from_signals` wants of a flight recording, or of `newest_ticks`."""
+    part = {name: recording[name].copy() for name in ("target", "tank", "gate", "fault")}
+    part |= {name: recording[f"reading.{name}"].copy() for name in ("q", "dq", "wrench")}
     part["stiffness"] = recording["stiffness_scale"][:, None] * recording["stiffness"][:, :3]
     return part
 

@@ -13,7 +13,9 @@ import numpy as np
 from controllers.packed import PARAM
 from controllers.robot import Request, Snapshot
 from robot_env.host.core import HostCore
+from robot_env.recorder.ring_record import newest_ticks
 
+STEPS = 60  # [steps] of an episode
 CONTACT = 4.0  # [N], |F| above it is contact
 SOFTEST, STIFFEST = 600.0, 4000.0  # [N/m], of the tool
 
@@ -41,16 +43,17 @@ def draw_push(rng: np.random.Generator) -> Push:
     )
 
 
-def push_episode(core: HostCore, seed: int, steps: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def push_episode(core: HostCore, seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
     """Run an episode of pushes and return every tick of it.
 
     Args:
-        core: In lockstep; the stiffness in its packed parameters is set for this episode.
+        core: In lockstep, and its robot's ring remembers an episode; the stiffness in its packed
+            parameters is set for this episode.
         seed: Everything random comes from it.
         steps: Policy periods.
 
     Returns:
-        The flight recorder's rows (T, W), see `plant.TRACE`, and the stiffness (3,) [N/m].
+        See `newest_ticks`; `stiffness` (T, 3) is the one that was asked for [N/m].
     """
     rng = np.random.default_rng([seed, 7])
     stiffness = np.exp(rng.uniform(np.log(SOFTEST), np.log(STIFFEST)))
@@ -78,7 +81,9 @@ def push_episode(core: HostCore, seed: int, steps: int = 60) -> tuple[np.ndarray
             move = step * push.direction
         seq += 1
         snapshot = core.step(_request(snapshot, move, seq))
-    return core.robot.history(core.ticks * steps), np.full(3, stiffness)
+    ticks = newest_ticks(core.robot.ring_view, core.ticks * steps)
+    asked = np.full((len(ticks["tick"]), 3), stiffness)
+    return ticks | {"stiffness": asked}  # also where the chain has let go of it
 
 
 def _request(snapshot: Snapshot, move: np.ndarray, seq: int) -> Request:

@@ -39,11 +39,9 @@ from robot_env.arms.franka.measurement import observe_held_arm, read_state
 from robot_env.arms.franka.reset_motion import go_to_start
 from robot_env.arms.franka.tick import ControlTick, compile_tick
 from robot_env.arms.panda_models import ARMS
-from robot_env.arms.sim.plant import TRACE_WIDTH, write_trace_row
-from robot_env.recorder.ring_record import null_ring_view
+from robot_env.recorder.ring_record import memory_ring_view
 
 _QUIET = 10  # [ticks] of zero torque at the beginning of control
-_TRACE_LENGTH = 12_000  # [ticks] that the flight recorder keeps
 _MASS_EVERY = 8  # [ticks] between looks at the robot's mass matrix; the chain uses it as rarely
 _PICTURE_EVERY = 33  # [ticks] between updates of the scene that pictures are made of
 
@@ -100,14 +98,12 @@ class FrankaRobot:
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
         self.late_ticks = 0  # of the period so far; set by a host in real time
         self.critic = empty_critic()  # a host may set another between ticks
-        self.ring_view = null_ring_view()  # the flight recorder's ring, set by a host that has one
-        self.trace = np.zeros((_TRACE_LENGTH, TRACE_WIDTH))
+        self.ring_view = memory_ring_view(0)  # the flight recorder's; a host may set one
         self.state = initial_state(self.params)
         self._world, self._hand = world, hand
         self._measurement = np.zeros(MEASUREMENT_SIZE)
         self._command_buffer = empty_command_buffer()
         self._control = ControlTick(config.delay)
-        self._count = 0  # rows in the trace
         self._time = 0  # [ticks] of the robot's clock since the episode began
         self._asked_width = -1.0
         self._tick_s, self._tick_count = 0.0, 0  # [s, -] of the period so far
@@ -150,11 +146,6 @@ class FrankaRobot:
         snapshot.gripper_width = self._hand.width if self._hand is not None else 0.0
         snapshot.late_ticks = self.late_ticks
         return snapshot
-
-    def history(self, ticks: int) -> np.ndarray:
-        """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
-        ticks = min(ticks, self._count, _TRACE_LENGTH)
-        return self.trace[np.arange(self._count - ticks, self._count) % _TRACE_LENGTH]
 
     # ---- episodes
 
@@ -291,12 +282,6 @@ class FrankaRobot:
             observe_held_arm(
                 self.params, self.state, self._measurement, self.connection.fault_now()
             )
-        for _ in range(min(elapsed, 100)):  # a row per tick, for the recorder's times
-            row = self.trace[self._count % _TRACE_LENGTH]
-            write_trace_row(
-                row, 1e-3 * self._time, self.state, self._measurement, self._control.sent
-            )
-            self._count += 1
         self._tick_s += time.perf_counter() - start
         self._tick_count += 1
         if self._hand is not None and self.connection.active:

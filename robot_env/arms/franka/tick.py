@@ -8,8 +8,7 @@ from controllers.chain import advance, initial_state
 from controllers.kinematics import READY
 from controllers.packed import MEAS, MEASUREMENT_SIZE, empty_command_buffer
 from robot_env.arms.franka.checks import limit_torque_step
-from robot_env.arms.sim.plant import TRACE_WIDTH, write_trace_row
-from robot_env.recorder.ring_record import RingView, begin_tick, end_tick, null_ring_view
+from robot_env.recorder.ring_record import RingView, begin_tick, end_tick, memory_ring_view
 
 _ECHOES = 8  # [ticks] of echoed torque that are kept, for the configured delay
 _RATE = 0.999  # [N m] per tick; the robot aborts above 1
@@ -79,10 +78,10 @@ class ControlTick:
 
 def compile_tick(params: np.ndarray, critic: np.ndarray) -> None:
     """Compile what a tick runs through, on an arm that does not exist."""
-    measurement, row = np.zeros(MEASUREMENT_SIZE), np.empty(TRACE_WIDTH)
+    measurement = np.zeros(MEASUREMENT_SIZE)
     measurement[MEAS.q : MEAS.q + 7] = READY
     measurement[MEAS.mass_matrix : MEAS.mass_matrix + 49] = np.eye(7).ravel()
     measurement[MEAS.elapsed] = 1.0
     state, tick = initial_state(params), ControlTick(0)
-    tick.advance(params, state, measurement, empty_command_buffer(), critic, null_ring_view())
-    write_trace_row(row, 0.0, state, measurement, tick.guarded(measurement))
+    tick.advance(params, state, measurement, empty_command_buffer(), critic, memory_ring_view(0))
+    tick.guarded(measurement)

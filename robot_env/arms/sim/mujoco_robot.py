@@ -32,12 +32,9 @@ from robot_env.arms.sim.plant import (
     NOISE,
     PLANT,
     PLANT_SIZE,
-    TRACE_WIDTH,
     run_ticks,
 )
-from robot_env.recorder.ring_record import null_ring_view
-
-TRACE_LENGTH = 12_000  # [ticks] that `history` looks back on
+from robot_env.recorder.ring_record import memory_ring_view
 
 
 class MujocoRobot:
@@ -88,8 +85,7 @@ class MujocoRobot:
         self.heartbeat_age = 0.0  # [s], of the actor; set by a host in real time
         self.late_ticks = 0  # of the period so far; set by a host in real time
         self.critic = empty_critic()  # risk critic, packed; a host may set another between runs
-        self.trace = np.zeros((TRACE_LENGTH, TRACE_WIDTH))
-        self.ring_view = null_ring_view()  # the flight recorder's ring, set by a host that has one
+        self.ring_view = memory_ring_view(0)  # the flight recorder's; a host may set one
         self._plant = np.zeros(PLANT_SIZE)
         self._measurement = np.zeros(MEASUREMENT_SIZE)
         self._command_buffer = empty_command_buffer()
@@ -151,7 +147,6 @@ class MujocoRobot:
         plant[PLANT.filtered : PLANT.filtered + 3] += weight
         self._noise[:] = rng.standard_normal(NOISE)
         self.episode += 1
-        self.trace[:] = 0.0
         self._anchor(0.0 if grasp else gripper_width, plant[PLANT.filtered : PLANT.filtered + 3])
         mujoco.mj_forward(model, data)
         return self.snapshot()
@@ -255,12 +250,6 @@ class MujocoRobot:
         unbilled = (1.0 + self.config.delay + self.config.loss_ticks) * meter[METER.stroke]
         return control.tank_max - control.tank_min + unbilled
 
-    def history(self, ticks: int) -> np.ndarray:
-        """Return the recorder's last rows, oldest first, shape (<= ticks, W); columns: `TRACE`."""
-        count = int(self._plant[PLANT.ticks])
-        ticks = min(ticks, count, TRACE_LENGTH)
-        return self.trace[np.arange(count - ticks, count) % TRACE_LENGTH]
-
     def _begin_period(self) -> None:
         begin_period(self.state)
         self._run_s, self._run_count = 0.0, 0
@@ -310,7 +299,6 @@ class MujocoRobot:
             self._measurement,
             self._command_buffer,
             self.critic,
-            self.trace,
             self.ring_view,
         )
         self._run_s += time.perf_counter() - start

@@ -53,41 +53,6 @@ PLANT = Plant(*_starts[:-1])
 PLANT_SIZE = _starts[-1]
 
 
-def _trace_layout() -> dict[str, slice]:
-    sizes = {
-        "time": 1,  # [s] since reset
-        "mode": 1,
-        "fault": 1,
-        "seq": 1,  # of the newest accepted request
-        "authority": 1,
-        "q": 7,  # measured [rad]
-        "dq": 7,  # measured [rad/s]
-        "torque": 7,  # sent [N m]
-        "pose": 7,  # of the tool: [m], xyzw
-        "target": 7,  # of the spring's end: [m], xyzw
-        "speed": 3,  # of the tool [m/s]
-        "wrench": 6,  # on the tool [N, N m]
-        "tank": 1,  # [J]
-        "spring": 1,  # [J]
-        "stiffness_scale": 1,  # of the stiffness [-]
-        "gate": 1,  # share of the step that was granted [-]
-    }
-    layout, start = {}, 0
-    for name, size in sizes.items():
-        layout[name] = slice(start, start + size)
-        start += size
-    return layout
-
-
-TRACE = _trace_layout()  # column slices of the flight recorder
-TRACE_WIDTH = max(part.stop for part in TRACE.values())
-_FAULT, _SEQ, _AUTHORITY = TRACE["fault"].start, TRACE["seq"].start, TRACE["authority"].start
-_Q, _DQ, _TORQUE = TRACE["q"].start, TRACE["dq"].start, TRACE["torque"].start
-_POSE, _TARGET, _SPEED = TRACE["pose"].start, TRACE["target"].start, TRACE["speed"].start
-_WRENCH, _TANK, _SPRING = TRACE["wrench"].start, TRACE["tank"].start, TRACE["spring"].start
-_SCALE, _GATE = TRACE["stiffness_scale"].start, TRACE["gate"].start
-
-
 @kernel
 def read_sensors(
     plant: np.ndarray,
@@ -159,37 +124,6 @@ def read_sensors(
 
 
 @kernel
-def write_trace_row(
-    row: np.ndarray, time: float, state: np.ndarray, measurement: np.ndarray, torque: np.ndarray
-) -> None:
-    """Write a tick's row of the trace.
-
-    Args:
-        row: Out, shape (TRACE_WIDTH,).
-        time: Since reset [s].
-        state: Of the chain after the tick.
-        measurement: Of the tick.
-        torque: Sent, shape (7,) [N m].
-    """
-    row[0] = time
-    row[1], row[_FAULT], row[_SEQ] = state[STATE.mode], state[STATE.fault], state[STATE.seq]
-    row[_AUTHORITY], row[_TANK], row[_SPRING] = (
-        state[STATE.authority],
-        state[STATE.tank],
-        state[STATE.spring],
-    )
-    row[_SCALE], row[_GATE] = state[STATE.stiffness_scale], state[STATE.gate]
-    for i in range(7):
-        row[_Q + i], row[_DQ + i] = measurement[MEAS.q + i], measurement[MEAS.dq + i]
-        row[_TORQUE + i] = torque[i]
-        row[_POSE + i], row[_TARGET + i] = state[STATE.pose + i], state[STATE.target + i]
-    for i in range(3):
-        row[_SPEED + i] = state[STATE.twist + i]
-    for i in range(6):
-        row[_WRENCH + i] = measurement[MEAS.wrench + i]
-
-
-@kernel
 def run_ticks(
     ticks: int,
     model: int,
@@ -211,7 +145,6 @@ def run_ticks(
     measurement: np.ndarray,
     command_buffer: np.ndarray,
     critic: np.ndarray,
-    trace: np.ndarray,
     ring_view: RingView,
 ) -> None:
     """Run control ticks against the simulated arm.
@@ -237,7 +170,6 @@ def run_ticks(
         measurement: Scratch, see `packed.MEAS`.
         command_buffer: See `packed.CMD`.
         critic: Packed risk critic, see `advance`.
-        trace: Ring of the last ticks, shape (L, TRACE_WIDTH), row = tick % L.
         ring_view: The flight recorder's ring.
     """
     torque, before, last = np.empty(7), np.empty(7), np.empty(7)
@@ -276,4 +208,3 @@ def run_ticks(
         mj_step2(model, data)
         measure_tick(meter, params, state, last, ctrl, before, qpos)
         plant[PLANT.ticks] += 1.0
-        write_trace_row(trace[count % trace.shape[0]], count * 0.001, state, measurement, torque)

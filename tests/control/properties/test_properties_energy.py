@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, START, arm
 from made_motion import BOOKS, Joints, begin, imbalance, roam, shuttle, sway
+from past_ticks import motion_bytes, past
 
 from controllers.config import ControlConfig
 from controllers.packed import STATE
@@ -21,7 +22,6 @@ from controllers.robot import Mode, Request
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.energy_meter import METER
 from robot_env.arms.sim.mujoco_robot import MujocoRobot
-from robot_env.arms.sim.plant import TRACE
 
 WALL = '<geom class="task" type="box" size=".02 .3 .3" pos=".62 0 .3" solref="-100000 -200"/>'
 WIDE = ControlConfig(box_low=(0.2, -0.6, 0.0), box_high=(0.9, 0.6, 0.9), force_limit=1e9)
@@ -182,7 +182,7 @@ def follow(robot: MujocoRobot, seed: int, way: list, stiffness: float = 0.0) -> 
         gated += snapshot.gated_ticks
         if snapshot.gated_ticks == robot.state[STATE.target_limited_ticks] == 0.0:
             assert (snapshot.target_position == target).all()
-    return robot.history(100 * len(way)).tobytes() + robot.state.tobytes(), gated
+    return motion_bytes(robot, 100 * len(way)) + robot.state.tobytes(), gated
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_p8_alive_the_benign_policy_moves_and_a_greedy_one_meets_the_gate(robot,
     """Transparency is not for want of a gate, nor of motion."""
     robot.config = ungated.config = MujocoConfig()
     follow(robot, 0, [(0.0, 0.008, 0.0)] * 10)
-    assert robot.history(1)[0, TRACE["pose"]][1] > 0.05
+    assert past(robot, "pose", 1)[0, 1] > 0.05
     robot.config = ungated.config = REAL  # after a loss the torque is far from what is asked
     greedy = [(0.0, 0.08 * (-1) ** k, 0.0) for k in range(10)]
     with_gate, gated = follow(robot, 0, greedy, 3000.0)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, START, arm
 from made_motion import Joints, begin, held_energy, shuttle
+from past_ticks import past
 
 from controllers.force_bias import min_stiffness_for_payload
 from controllers.kinematics import TORQUE_MAX
@@ -15,7 +16,6 @@ from controllers.packed import CMD, MEASUREMENT_SIZE, STATE
 from controllers.robot import REQUEST_SIZE, Fault, Mode, Request
 from handrail.errors import ProtocolMismatch
 from robot_env.arms.sim.mujoco_robot import MujocoRobot
-from robot_env.arms.sim.plant import TRACE
 
 PERIOD = 100  # [ticks]
 LATE = int(CONFIG.stale_periods * PERIOD)  # [ticks]
@@ -135,7 +135,7 @@ def test_p5_alive_good_requests_among_nonsense_are_followed_as_ever(robot, seed,
             pose[index] = value if not np.isfinite(value) else np.nan
             bad = Request(2 * seq + 1, 0, pose[:3], pose[3:], 0.0)
             snapshot = robot.run(bad if nonsense else None, 50)
-        runs.append(robot.history(800)[:, TRACE["q"]].tobytes())
+        runs.append(past(robot, "reading.q", 800).tobytes())
         assert snapshot.position[1] > 0.045
     assert runs[0] == runs[1]
     assert robot.state[STATE.dropped] == 8.0
@@ -157,9 +157,8 @@ def test_p6_a_silent_actor_s_arm_holds_softens_and_stops(robot, seed, heartbeat,
     for _ in range(15):
         robot.run(None, 100)
         assert robot.work - given <= stored + 0.01
-    trace = robot.history(1501)
-    mode, share = trace[:, TRACE["mode"]].ravel(), trace[:, TRACE["stiffness_scale"]].ravel()
-    place = trace[:, TRACE["pose"]][:, :3]
+    mode, share = past(robot, "mode", 1501), past(robot, "stiffness_scale", 1501)
+    place = past(robot, "pose", 1501)[:, :3]
     speed = np.linalg.norm(place[20:] - place[:-20], axis=1) / 0.02  # the sensor's is noisy
     stop = int(np.argmax(mode == Mode.SOFT_STOP))
     assert stop == pytest.approx(1000 * CONFIG.stop_time, abs=2)

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from made_chain import CONFIG, DOWN, PARAMS, START, alarm, arm
 from made_motion import Joints, begin, held_energy, shuttle
+from past_ticks import motion_bytes
 
 from controllers.chain import initial_state
 from controllers.command import accept_command
@@ -264,7 +265,7 @@ def test_p10_alive_a_quiet_critic_changes_no_bit_and_an_alarm_passes(robot, seed
     for critic in (Joints(CONFIG).critic, alarm(-1.0)):
         begin(robot, seed).critic = critic
         shuttle(robot, 8)
-        runs.append(robot.history(800).tobytes())
+        runs.append(motion_bytes(robot, 800))
     assert runs[0] == runs[1]
     begin(robot, seed).critic = alarm()
     shuttle(robot, 1)

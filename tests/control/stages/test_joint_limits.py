@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from past_ticks import past, remembering
 
 from benchmarks.kit.numpy_chain import top_speed as expected_top
 from controllers.config import ControlConfig
@@ -17,7 +18,6 @@ from robot_env.arms.franka.mock.library import MockLibrary
 from robot_env.arms.franka.mock.world import World
 from robot_env.arms.franka.robot import FrankaRobot
 from robot_env.arms.panda_mjcf import build_scene
-from robot_env.arms.sim.plant import TRACE
 
 ANYWHERE = ControlConfig(box_low=(-1.0, -1.0, -1.0), box_high=(1.0, 1.0, 1.5), max_tilt=3.1)
 MIDDLE = np.array([0.0, -0.3, 0.0, -2.0, 0.0, 1.6, 0.8])  # [rad]
@@ -36,13 +36,14 @@ def push(joint: int, sign: float, limits: JointLimits) -> tuple[Snapshot, np.nda
     robot = FrankaRobot(
         FrankaConfig(), ANYWHERE, 10.0, MockLibrary(world), world.model, world.data, world=world
     )
+    remembering(robot)
     robot.params[:] = pack_params(ANYWHERE, 10.0, robot.tool, limits)
     robot.begin()
     snapshot = robot.snapshot()
     for n in range(40):
         pose = pose_of(q + min(1.0, (n + 1) / 20) * (goal - q), robot.tool)
         snapshot = robot.run(Request(n + 1, 0, pose[:3], pose[3:], 0.0), 100)
-    inside = sign * (end - robot.history(4000)[:, TRACE["q"]][:, joint])
+    inside = sign * (end - past(robot, "reading.q", 4000)[:, joint])
     return snapshot, inside
 
 

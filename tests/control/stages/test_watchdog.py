@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from made_chain import CONFIG, DOWN, PARAMS, START, rest
+from past_ticks import past, remembering
 
 from controllers.chain import initial_state, step
 from controllers.force_bias import min_stiffness_for_payload
@@ -13,14 +14,13 @@ from controllers.robot import Authority, Fault, Mode, Request
 from robot_env.arms.panda_mjcf import build_scene
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.mujoco_robot import MujocoRobot
-from robot_env.arms.sim.plant import TRACE
 
 WALL = '<geom class="task" type="box" size=".02 .3 .3" pos=".56 0 .3"/>'
 
 
 @pytest.fixture(scope="module")
 def plant() -> MujocoRobot:
-    return MujocoRobot(build_scene(WALL, gripper=False), MujocoConfig(), CONFIG, 10.0)
+    return remembering(MujocoRobot(build_scene(WALL, gripper=False), MujocoConfig(), CONFIG, 10.0))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_change_of_authority_starts_from_the_measured_pose(robot):
     snapshot = robot.run(same, 200)
     assert snapshot.mode == Mode.HUMAN
     assert abs(snapshot.target_position[0] - snapshot.position[0]) < 0.3 * lead
-    torque = robot.history(150)[:, TRACE["torque"]]
+    torque = past(robot, "tick.torque", 150)
     assert np.abs(np.diff(torque, axis=0)).max() <= CONFIG.torque_rate + 1e-9
 
 
@@ -164,7 +164,7 @@ def test_a_fault_is_left_only_by_a_reset_which_fills_the_tank(robot):
     assert (snapshot.mode, snapshot.fault) == (Mode.FAULT, Fault.STATE_JUMP)
     robot.rearm()
     assert move(robot, (0.0, 0.01, 0.0), 3).mode == Mode.FAULT
-    assert np.abs(robot.history(1)[:, TRACE["torque"]]).max() < 15.0  # damping alone
+    assert np.abs(past(robot, "tick.torque", 1)).max() < 15.0  # damping alone
     robot.reset(robot.inverse_kinematics(START, DOWN), 0.0, np.random.default_rng(3))
     snapshot = robot.run(None, 1)
     assert (snapshot.mode, snapshot.fault) == (Mode.HOLDING, Fault.NONE)

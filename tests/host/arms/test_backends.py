@@ -19,6 +19,7 @@ from backends import (
     make_mujoco,
     serve,
 )
+from past_ticks import past
 
 from controllers.config import ControlConfig
 from controllers.packed import STATE
@@ -27,7 +28,6 @@ from handrail.errors import ConfigError, DeviceLost, Error, ProtocolMismatch
 from robot_env.arms.franka import tick
 from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.franka.robot import FrankaRobot
-from robot_env.arms.sim.plant import TRACE
 from robot_env.tasks.base import HOME
 from robot_env.testing import ArmConformance
 
@@ -61,7 +61,7 @@ each_franka = pytest.mark.parametrize("rig", FRANKAS, indirect=True)
 def sent(rig: Rig) -> np.ndarray:
     """Return the torques that were sent since control began (n, 7)."""
     if rig.witness is None:
-        return rig.robot.history(12_000)[:, TRACE["torque"]]
+        return past(rig.robot, "tick.torque", 12_000)
     return np.array([command for command, _ in rig.witness.commands])
 
 

@@ -9,6 +9,7 @@ import sys
 import mujoco
 import numpy as np
 import pytest
+from past_ticks import past, remembering
 
 from controllers.config import ControlConfig
 from controllers.kinematics import READY, pose_of
@@ -18,7 +19,6 @@ from handrail.errors import ConfigError, Error
 from robot_env.arms.panda_mjcf import build_scene
 from robot_env.arms.sim.config import MujocoConfig
 from robot_env.arms.sim.mujoco_robot import MujocoRobot
-from robot_env.arms.sim.plant import TRACE
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 START = np.array([0.5, 0.0, 0.3])
@@ -36,9 +36,8 @@ PERFECT = MujocoConfig(
 
 
 def make(bodies: str = "", real: MujocoConfig | None = None, gripper: bool = False, **control):
-    return MujocoRobot(
-        build_scene(bodies, gripper=gripper), real or MujocoConfig(), ControlConfig(**control), 10.0
-    )
+    scene = build_scene(bodies, gripper=gripper)
+    return remembering(MujocoRobot(scene, real or MujocoConfig(), ControlConfig(**control), 10.0))
 
 
 def begin(robot: MujocoRobot, at: np.ndarray = START, width: float = 0.0, seed: int = 0):
@@ -57,7 +56,7 @@ def test_snapshot_says_where_the_simulators_tool_is():
     robot = make(real=PERFECT)
     begin(robot)
     snapshot = go(robot, START + np.array([0.02, 0.03, -0.02]), 5)
-    q = robot.history(1)[0, TRACE["q"]]
+    q = past(robot, "reading.q", 1)[0]
     assert snapshot.position == pytest.approx(pose_of(q)[:3], abs=1e-12)
     assert snapshot.position == pytest.approx(robot.data.site("tool").xpos, abs=1e-6)
 
@@ -78,7 +77,7 @@ def test_target_is_reached_in_a_straight_line_over_the_period():
     robot = make(real=PERFECT)
     begin(robot)
     go(robot, START + np.array([0.0, 0.01, 0.0]))
-    y = robot.history(100)[:, TRACE["target"]][:, 1]
+    y = past(robot, "target", 100)[:, 1]
     assert y == pytest.approx(np.linspace(0.0001, 0.01, 100), abs=1e-6)
 
 
@@ -94,7 +93,7 @@ def test_pressing_on_a_wall_is_bounded_by_stiffness_times_clip():
     control = robot.control
     bound = control.stiffness[0] * control.max_stretch
     assert 0.85 * bound < -snapshot.wrench[0] < 1.05 * bound
-    force = robot.history(500)[:, TRACE["wrench"]][:, 0]
+    force = past(robot, "reading.wrench", 500)[:, 0]
     assert force.std() < 0.1
     assert peak < 70.0  # at 0.1 m/s
     assert snapshot.gated_ticks == 0
@@ -194,18 +193,18 @@ def test_torque_acts_after_the_configured_delay(delay):
     robot = make(real=MujocoConfig(delay=delay))
     begin(robot)
     robot.run(Request(0, 0, START + np.array([0.05, 0.0, 0.0]), DOWN, 0.0), 60)
-    sent = robot.history(60)[:, TRACE["torque"]]
+    sent = past(robot, "tick.torque", 60)
     assert robot.data.ctrl[:7] == pytest.approx(sent[-1 - delay], abs=0.0)
 
 
-def test_flight_recorder_keeps_the_last_ten_seconds():
-    robot = make()
+def test_a_ring_in_memory_keeps_the_newest_ticks_in_order():
+    robot = remembering(make(), 10_000)
+    assert len(past(robot, "tick", 5)) == 0
     begin(robot)
     robot.run(None, 13_000)
-    history = robot.history(10_000)
-    assert history.shape[0] == 10_000
-    assert history[-1, TRACE["time"]][0] == pytest.approx(12.999)
-    assert (np.diff(history[:, 0]) > 0.0).all()
+    assert (np.diff(past(robot, "tick", 20_000)) == 1.0).all()
+    assert len(past(robot, "tick", 20_000)) == 10_000
+    assert past(robot, "tick", 1) == robot.state[STATE.tick]
 
 
 def test_inverse_kinematics_says_what_it_cannot_reach():

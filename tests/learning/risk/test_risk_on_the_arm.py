@@ -5,7 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from actor.cli.risk.episodes import collect, episode_from_signals, read_sources, signals_from_trace
+from actor.cli.risk.episodes import (
+    collect,
+    episode_from_signals,
+    read_sources,
+    signals_from_recording,
+)
 from actor.cli.risk.pushes import push_episode
 from actor.cli.run_folders import create_configured_run
 from actor.config import load_config
@@ -56,13 +61,13 @@ def test_flight_recordings_of_a_run_are_data(tmp_path, capsys):
     about = describe(core.robot.params, config.control, realtime=False)
     recorder = Recorder(run, 6.0, 3, about)
     core.record(recorder)
-    trace, stiffness = push_episode(core, 3, steps=20)
+    ticks = push_episode(core, 3, steps=20)
     recorder.save("asked")
     recorder.close()
     (episode,) = read_sources([run.folder], config.risk)
-    wanted = episode_from_signals(signals_from_trace(trace, stiffness), config.control, config.risk)
-    assert len(episode.features) >= len(trace)
-    np.testing.assert_allclose(episode.features[-len(trace) :], wanted.features, atol=1e-6)
+    wanted = episode_from_signals(signals_from_recording(ticks), config.control, config.risk)
+    assert len(wanted.features) == 20 * core.ticks
+    np.testing.assert_array_equal(episode.features[-len(wanted.features) :], wanted.features)
     core.close()
 
 
