@@ -19,7 +19,7 @@ from handrail.errors import Error, ProtocolMismatch
 from handrail.metrics import Metrics
 from handrail.process import attach_to_supervisor
 from handrail.processes.exit_record import RUNNING, SAVING, record_error, record_state
-from handrail.processes.stop import stop_on_signals
+from handrail.processes.stop import end_at_once, stop_on_signals
 from handrail.run_folder import Run, open_run
 from robot_env.arms.franka.config import FrankaConfig
 from robot_env.arms.sim.config import MujocoConfig
@@ -42,6 +42,8 @@ log = logging.getLogger("host")
 def main(argv: list[str] | None = None) -> int:
     """Run the robot host of a run folder until a signal comes; return the exit code."""
     options = _parser().parse_args(argv)
+    # an exception would be lost in a compiler's callback, and the host go on
+    signal.signal(signal.SIGINT, lambda *_: end_at_once("stopped; the arm has not moved"))
     attach_to_supervisor(signal.SIGTERM)  # the arm must come to rest
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"

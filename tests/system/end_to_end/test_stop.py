@@ -212,7 +212,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path):
 @pytest.mark.parametrize("role", ["actor", "learner", "robot_env"])
 def test_ctrl_c_ends_a_process_that_was_started_alone(tmp_path: Path, role: str):
     run, _ = create_configured_run("reach", [], tmp_path / "run")
-    for moment in (0.7, 6.0):  # while it imports or compiles, and while it waits for the others
+    for moment in (4.0, 8.0):  # while it imports or compiles, and while it waits for the others
         process = subprocess.Popen(
             [sys.executable, "-m", role, "--run", str(run.folder)],
             stdout=subprocess.PIPE,
