@@ -7,13 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from actor.config import Config
-from actor.loop.episode import run_episode
-from actor.loop.evaluate import STREAM, start_seed
+from actor.loop.evaluate import evaluate
 from actor.loop.make_env import make_env, make_task
 from actor.loop.policies import LearnedPolicy
 from handrail.processes.stop import Stopped
 from handrail.run_folder import Run
-from handrail.transition import Source
 from learner.policy.load import load_policy
 
 EPISODES = 4
@@ -47,17 +45,14 @@ def record_video(run: Run, config: Config, stop: Callable[[], bool] = lambda: Fa
         frames.extend([env.render()] * times)
 
     try:
-        for index in range(EPISODES):
-            run_episode(
-                env,
-                LearnedPolicy(policy, "eval"),
-                seed=start_seed(STREAM, config.run.seed, index),
-                episode=index,
-                source=Source.EVAL,
-                sink=lambda row: None,
-                after_step=lambda info: shoot(),
-            )
-            shoot(PAUSE)
+        evaluate(
+            env,
+            {"policy": LearnedPolicy(policy, "eval")},
+            range(EPISODES),
+            config.run.seed,
+            after_step=lambda info: shoot(),
+            report=lambda name, start, result: shoot(PAUSE),
+        )
     finally:
         env.close()
     temporary = run.folder / ".policy.tmp.mp4"
