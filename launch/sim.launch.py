@@ -12,9 +12,9 @@ MODULES = {"host": "robot_env", "learner": "learner", "actor": "actor"}
 
 def prepare(task, out=""):
     """Make a run folder and return it with each role's command."""
-    from actor.cli.run_folders import new
+    from actor.cli.run_folders import create_configured_run
 
-    run, _ = new(task, [], Path(out) if out else None, "train")
+    run, _ = create_configured_run(task, [], Path(out) if out else None)
     folder = str(run.folder.resolve())
     commands = {
         role: [sys.executable, "-m", module, "--run", folder] for role, module in MODULES.items()
