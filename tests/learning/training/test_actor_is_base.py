@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_published_zero_init_policy_sends_what_the_base_sends(run: Run, mode: Mo
             assert time.monotonic() < deadline
             server._ingest(0.02)
             if not server.trainer.fitted and server.run_progress.demos >= config.run.demos:
-                server._fit_base()
+                server._fit_base(threading.Event())
             uplink.refresh(policy)
         assert policy.has_base
 
