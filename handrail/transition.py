@@ -16,7 +16,7 @@ import numpy as np
 from handrail.errors import ProtocolMismatch
 from handrail.spec import EnvSpec
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Source(IntEnum):
@@ -86,10 +86,10 @@ class Transition:
                     f"transition.images.{name} must be uint8 {tuple(spec.images[name])}, "
                     f"got {image.dtype} {image.shape}"
                 )
-        if not abs(self.reward) <= _LARGEST:  # kept as float32
+        if not abs(self.reward) <= LARGEST:  # kept as float32
             raise ProtocolMismatch(
                 f"transition.reward must be finite, also as float32, got {self.reward} in step "
                 f"{self.t} of episode {self.episode}"
             )
-        if not 0.0 <= self.cost <= _LARGEST:
+        if not 0.0 <= self.cost <= LARGEST:
             raise ProtocolMismatch(f"transition.cost must be finite and 0 or more, got {self.cost}")

@@ -70,10 +70,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(run: Run, host_socket: HostSocket, options: argparse.Namespace) -> None:
     begin = time.monotonic()
+    config, core = _load(run, options)
     log.info("compiling the control loop of task %s (cached after the first time)", run.task)
     with contextlib.closing(Metrics(run, "host")) as metrics:
         metrics.write("doing", text="the host compiles the control loop: a minute, the first time")
-        config, core = _load(run, options)
         core.load_critic_of(run.folder)
         core.warm_up()
         metrics.write("doing", text="the host is ready")

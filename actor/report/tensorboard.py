@@ -20,17 +20,19 @@ class TensorBoardWriter:
 
     def __init__(self, run: Run) -> None:
         self._writer: Any = None
-        folder = run.folder / "tensorboard"
-        self._origin = time.time() - run.elapsed()
-        with contextlib.suppress(ImportError, OSError):
-            from tensorboardX import SummaryWriter
-
-            for old in folder.glob("events.out.tfevents.*"):
-                old.unlink()
-            self._writer = SummaryWriter(str(folder), flush_secs=10)
+        self._folder = run.folder / "tensorboard"
+        self._begun = run.elapsed()
+        self._origin = time.time() - self._begun
+        self._waiting: list[dict[str, Any]] | None = []  # until something is new in the run
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Write each number in the rows as a point of a curve."""
+        if self._waiting is not None:
+            rows, self._waiting = [*self._waiting, *rows], None
+            if not any(float(row.get("time") or 0.0) > self._begun for row in rows):
+                self._waiting = rows
+                return
+            self._open()
         if self._writer is None:
             return
         try:
@@ -41,6 +43,14 @@ class TensorBoardWriter:
                     self._writer.add_scalar(name, value, step, walltime=moment)
         except OSError:
             self._writer = None
+
+    def _open(self) -> None:
+        with contextlib.suppress(ImportError, OSError):
+            from tensorboardX import SummaryWriter
+
+            for old in self._folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = SummaryWriter(str(self._folder), flush_secs=10)
 
     def close(self) -> None:
         """Write what is left and close."""

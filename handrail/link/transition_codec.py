@@ -20,7 +20,7 @@ from handrail.errors import ProtocolMismatch
 from handrail.link.array_codec import DIGEST_BYTES, Arrays, Buffer
 from handrail.link.image_codec import EncodedImage, ImageEncoder, compress, decompress, raw
 from handrail.spec import EnvSpec
-from handrail.transition import Source, Transition
+from handrail.transition import LARGEST, Source, Transition
 
 # magic, flags, source, number of images, S, A, episode, t, base_pos, cost, reward
 # Rows from before costs hold zeros there, which say cost 0 and no violation: they are read as ever.
@@ -145,7 +145,8 @@ def decode_row(blob: Buffer, spec: EnvSpec) -> Transition:
     if len(view) < start if compressed else len(view) != size:
         raise ProtocolMismatch(f"a row of this spec has {size} bytes, this has {len(view)}")
     numbers = np.frombuffer(view, "<f4", s + 4 * a, _BODY)
-    if not (np.isfinite(numbers).all() and math.isfinite(reward) and math.isfinite(cost)):
+    finite = np.isfinite(numbers).all() and abs(reward) <= LARGEST and math.isfinite(cost)
+    if not finite:
         raise ProtocolMismatch("a row must be finite, it holds a NaN or an infinity")
     frames = (_compressed_frames if compressed else _raw_frames)(view[start:], spec)
     return Transition(

@@ -137,8 +137,9 @@ def slowdown() -> float:
 
 
 def hear_ctrl_c() -> None:
-    """Listen to SIGINT, also where this test runs in a shell's background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Have children listen to SIGINT, also where this test runs in a shell's background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SMALL = (
@@ -149,12 +150,12 @@ SMALL = (
 
 def interrupt(folder: Path, moment: str, *options: str, signals: int = 1) -> tuple[float, int, str]:
     run, out = folder / "run", folder / "out"
+    hear_ctrl_c()
     with open(out, "w") as log:
         train = subprocess.Popen(
             [sys.executable, "-m", "handrail", "train", *options, "--out", str(run), *SMALL],
             stdout=log,
             stderr=log,
-            preexec_fn=hear_ctrl_c,
         )
     try:
         deadline = time.monotonic() + 200
@@ -186,7 +187,7 @@ def interrupt(folder: Path, moment: str, *options: str, signals: int = 1) -> tup
         ("record", ("peg",)),
         ("compile", ("pendulum",)),
         ("evaluation", ("pendulum", "--no-video")),
-        ("film", ("pendulum", "--run.eval-episodes", "1")),
+        ("film", ("reach",)),
         ("base", ("peg", "--inline", "--run.demos", "2")),
         ("compile", ("pendulum", "--inline")),
         ("evaluation", ("pendulum", "--inline", "--no-video")),
@@ -219,7 +220,6 @@ def test_ctrl_c_ends_a_process_that_was_started_alone(tmp_path: Path, role: str)
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
-            preexec_fn=hear_ctrl_c,
         )
         time.sleep(moment)
         assert process.poll() is None
