@@ -121,6 +121,8 @@ def make_mock(config: FrankaConfig | None = None, **world: Any) -> Iterator[Rig]
     robot = FrankaRobot(
         config, ControlConfig(), 10.0, witness, place.model, place.data, world=place
     )
+    if world.get("paced"):
+        robot.warm_up()  # as the host does: loading compiled code is late for several states
     yield Rig("mock", robot, witness, place, place.lose_states)
     robot.close()
 
