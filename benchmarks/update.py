@@ -81,7 +81,7 @@ def fill(config: LearnerConfig) -> Replay:
 
 def as_peers_keep_it(replay: Replay, demos: bool) -> dict[str, np.ndarray]:
     """Return the rows of one view with the next observation beside each."""
-    view = replay.prior_data if demos else replay.online
+    view = replay.views.prior_data if demos else replay.views.online
     slots = view.members()
     next_index = replay.next_index[slots]
     return {

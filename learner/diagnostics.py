@@ -52,9 +52,9 @@ def draw_rows(replay: Replay, start: np.ndarray) -> Rows:
 
 def draw_holdout(replay: Replay, rng: np.random.Generator, rows: int = ROWS) -> Rows | None:
     """Return windows of held-out episodes, None while there are none."""
-    if len(replay.holdout) == 0:
+    if len(replay.views.holdout) == 0:
         return None
-    return draw_rows(replay, replay.holdout.draw(rng, (rows,)))
+    return draw_rows(replay, replay.views.holdout.draw(rng, (rows,)))
 
 
 def draw_sample(replay: Replay, rng: np.random.Generator, rows: int = ROWS) -> Sample:

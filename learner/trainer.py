@@ -179,7 +179,7 @@ class Trainer:
 
     def due(self) -> int:
         """Return how many updates the governor allows now."""
-        if len(self.replay.online) + len(self.replay.prior_data) == 0:
+        if len(self.replay.views.online) + len(self.replay.views.prior_data) == 0:
             return 0
         return utd_governor.due(self.config, self.env_steps, self.updates)
 
@@ -373,6 +373,6 @@ class Trainer:
     def _fit_normaliser_from_rollouts(self) -> None:
         if not self._normalised:
             self.normaliser = fit(
-                self.replay.states(self.replay.online.members()), self.config.normaliser_floor
+                self.replay.states(self.replay.views.online.members()), self.config.normaliser_floor
             )
             self._normalised = True

@@ -17,9 +17,8 @@ from learner.algo.batch import Rows, Slots
 from learner.bases.protocol import BaseContext
 from learner.config import AtTakeover, LearnerConfig
 from learner.data.image_buffer import ImageBatch, ImageBuffer
-from learner.data.index_set import IndexSet
 from learner.data.nstep import NStepWindows, nstep_windows
-from learner.data.sampling import draw_prior_data, draw_thinned
+from learner.data.views import TrainingViews
 from learner.episode_log import LoggedRow
 
 # Plain integers: numpy compares its own with members of an enumeration ten times slower.
@@ -62,13 +61,7 @@ class Replay:
         self.actor = np.full(size, -1, np.int64)
         self.episode = np.full(size, -1, np.int64)
         self.t = np.full(size, -1, np.int64)
-        self.online = IndexSet(size)
-        self.prior_data = IndexSet(
-            size
-        )  # demonstrations, interventions, and successes if asked for
-        self.demonstrations = IndexSet(size)  # those of the prior data that nobody intervened in
-        self.interventions = IndexSet(size)  # the others
-        self.holdout = IndexSet(size)  # steps of episodes that are never trained on
+        self.views = TrainingViews(size)
         self.largest_return = 0.0  # [reward], of a finished episode from any of its steps, absolute
         self.protected = 0
         self._cursor = 0
@@ -158,7 +151,7 @@ class Replay:
         self.aborted[slots] = abort
         if abort:
             for slot in slots:
-                self._remove_from_views(int(slot))
+                self.views.remove(int(slot))
             return True
         last = int(steps[-1])
         newest = (self._open.get(actor) or [-1])[-1]
@@ -169,7 +162,7 @@ class Replay:
             self.success[last] = self.terminated[last] = success
             self._write_returns(self._episode_chain(last))
         for slot in steps:
-            self._remove_from_views(int(slot))
+            self.views.remove(int(slot))
             if self.can_start(slot):
                 self._add_to_views(int(slot))
         if not in_progress:
@@ -222,7 +215,7 @@ class Replay:
         """Return the slots of training steps among the newest `rows` written, newest first."""
         size = len(self.source)
         slots = (self._cursor - 1 - np.arange(min(rows, size))) % size
-        return slots[self.online.has(slots)]
+        return slots[self.views.online.has(slots)]
 
     def windows(
         self, start: np.ndarray, n_step: int | None = None, at_takeover: AtTakeover | None = None
@@ -311,29 +304,8 @@ class Replay:
         return Slots(np.empty(shape, np.int32), np.empty(shape, np.float32))
 
     def draw(self, count: int, rng: np.random.Generator, batches: int = 1) -> np.ndarray:
-        """Return the slots (batches * count,) where windows start."""
-        num_prior = round(count * self.config.demo_fraction)
-        if len(self.prior_data) == 0:
-            num_prior = 0
-        elif len(self.online) == 0:
-            num_prior = count
-        if num_prior < count and len(self.online) == 0:
-            raise Error("replay holds no complete step to learn from; add rows first")
-        start = np.empty((batches, count), np.int64)
-        if num_prior > 0:
-            start[:, :num_prior] = self._draw_prior_data(rng, (batches, num_prior))
-        if num_prior < count:
-            shape, weight = (batches, count - num_prior), self.config.pre_intervention_weight
-            start[:, num_prior:] = draw_thinned(
-                self.online, self.pre_intervention, weight, rng, shape
-            )
-        return start.reshape(-1)
-
-    def _draw_prior_data(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-        share = self.config.intervention_share
-        if share is None:
-            return self.prior_data.draw(rng, shape)
-        return draw_prior_data(self.demonstrations, self.interventions, share, rng, shape)
+        """Return the slots (batches * count,) where windows start, as of `TrainingViews.draw`."""
+        return self.views.draw(self.config, self.pre_intervention, count, rng, batches)
 
     def _link(self, slot: int, actor: int) -> None:
         slots = self._open.setdefault(actor, [])
@@ -393,31 +365,13 @@ class Replay:
         )
         if own and not self.intervened[slots].any() and not self.aborted[slots[-1]]:
             for slot in slots:
-                self.prior_data.add(slot)
-                self.demonstrations.add(slot)
+                self.views.promote(slot)
 
     def _add_to_views(self, slot: int) -> None:
         if self.aborted[slot]:
             return
-        if self.held_out[slot]:
-            self.holdout.add(slot)
-            return
-        if self.source[slot] == _ONLINE:
-            self.online.add(slot)
-        if self.source[slot] == _DEMO or self.intervened[slot]:
-            self.prior_data.add(slot)
-            (self.interventions if self.intervened[slot] else self.demonstrations).add(slot)
-
-    def _remove_from_views(self, slot: int) -> None:
-        views = (
-            self.online,
-            self.prior_data,
-            self.demonstrations,
-            self.interventions,
-            self.holdout,
-        )
-        for view in views:
-            view.remove(slot)
+        demo, online = self.source[slot] == _DEMO, self.source[slot] == _ONLINE
+        self.views.add(slot, demo, online, bool(self.intervened[slot]), bool(self.held_out[slot]))
 
     def shaped_reward(self, slots: np.ndarray, taken: np.ndarray) -> np.ndarray:
         """Return the reward (N,) of steps at slots; `taken`: a person took over after it."""
@@ -450,7 +404,7 @@ class Replay:
         slot = self._cursor
         self._cursor = (slot + 1) % size
         if self.source[slot] >= 0:
-            self._remove_from_views(slot)
+            self.views.remove(slot)
             slots = self._open.get(int(self.actor[slot]))
             if slots and slots[0] == slot:
                 slots.pop(0)

@@ -124,9 +124,9 @@ def draw_probe(replay: Replay, rng: np.random.Generator) -> ProbeStates:
     """
     slots = np.zeros(PROBE, np.int64)
     recent = replay.recent(RECENT)
-    if len(replay.prior_data):
-        slots = replay.prior_data.draw(rng, (PROBE,))
+    if len(replay.views.prior_data):
+        slots = replay.views.prior_data.draw(rng, (PROBE,))
     if len(recent):
-        newest = PROBE // 2 if len(replay.prior_data) else PROBE
+        newest = PROBE // 2 if len(replay.views.prior_data) else PROBE
         slots[:newest] = rng.choice(recent, newest)
     return ProbeStates(replay.states(slots), jax.tree.map(jnp.asarray, replay.context(slots)))

@@ -106,7 +106,7 @@ def test_episode_that_is_not_finished_says_nothing_about_bias():
     replay = Replay(COMPOSER.config, SPEC)
     for row in make_episode(0, 6)[:4]:
         replay.add(row)
-    assert not draw_returns(replay, replay.online.members())[1].any()
+    assert not draw_returns(replay, replay.views.online.members())[1].any()
     assert {"q_bias", "mc_return", "td_holdout", "td_gap"}.isdisjoint(
         report(state_worth(0.0), replay)
     )
@@ -116,7 +116,7 @@ def test_error_on_held_out_episodes_is_of_these_alone():
     """Constant critics of 1: an n-step target errs by 1 - discount^k, or by what the end pays."""
     replay = replay_of()
     slots = np.flatnonzero((replay.episode == 4) & ~replay.end)
-    assert set(replay.holdout.members()) == set(slots)
+    assert set(replay.views.holdout.members()) == set(slots)
     windows = replay.windows(slots)
     errors = np.abs(1.0 - windows.reward - windows.discount)
     values = report(state_worth(1.0), replay)

@@ -149,7 +149,7 @@ def test_draw_ends_where_everything_is_flagged():
     replay = filled(
         helped((3,), 4), pre_intervention_steps=3, pre_intervention_weight=0.0, demo_fraction=0.0
     )
-    replay.online.remove(3)
+    replay.views.online.remove(3)
     assert len(replay.draw(8, np.random.default_rng(0))) == 8
 
 
@@ -271,8 +271,8 @@ def test_chunk_is_dropped_at_each_change_of_hands_and_the_persons_action_is_what
     replay = Replay(replace(CONFIG, demo_fraction=0.5), env.task.spec)
     for row in rows:
         replay.add(row)
-    assert sorted(replay.prior_data.members()) == [4, 5, 6, 7]
-    assert sorted(replay.online.members()) == list(range(12))
+    assert sorted(replay.views.prior_data.members()) == [4, 5, 6, 7]
+    assert sorted(replay.views.online.members()) == list(range(12))
     np.testing.assert_allclose(
         replay.actions(np.asarray([4, 8])), [[1.0] * actions, [0.1] * actions]
     )

@@ -71,7 +71,7 @@ def test_rows_on_the_device_follow_every_change_and_the_rings_wrap():
         for row in make_episode(episode, 9):
             replay.add(row)
         if episode % 7 == 0:
-            slots = replay.online.members()[:3]
+            slots = replay.views.online.members()[:3]
             context = BaseContext(np.full((3, SPEC.action), episode / 1e3), np.ones(3), True)
             replay.set_context(slots, context)
         packed = feed.packed(2 * episode)

@@ -32,7 +32,7 @@ def filled(rows, **changes) -> Replay:
 
 def fixed_point(replay: Replay, sweeps: int = 3000) -> np.ndarray:
     """Return the value of each slot by iterating the sampled backup to its fixed point."""
-    slots = replay.online.members()
+    slots = replay.views.online.members()
     windows = replay.windows(slots)
     value = np.zeros(replay.config.capacity)
     for _ in range(sweeps):
@@ -83,14 +83,14 @@ def test_every_held_success_ends_the_backup():
 
 def test_step_without_successor_is_not_sampled():
     replay = filled([make_row(0, 0), make_row(0, 1)])
-    assert replay.online.members().tolist() == [0]
+    assert replay.views.online.members().tolist() == [0]
     replay.add(make_row(0, 2))
-    assert sorted(replay.online.members()) == [0, 1]
+    assert sorted(replay.views.online.members()) == [0, 1]
 
 
 def test_terminal_step_needs_no_successor():
     replay = filled([make_row(0, 0), make_row(0, 1, terminated=True, reward=1.0)])
-    assert sorted(replay.online.members()) == [0, 1]
+    assert sorted(replay.views.online.members()) == [0, 1]
     assert replay.windows(np.asarray([1])).discount == 0.0
 
 
@@ -99,7 +99,7 @@ def test_lost_row_separates():
     replay = filled(rows[:2] + rows[3:])
     windows = replay.windows(np.asarray([0]))
     assert windows.length == 1
-    assert 1 not in replay.online
+    assert 1 not in replay.views.online
 
 
 def test_demonstrations_are_never_evicted():
@@ -109,7 +109,7 @@ def test_demonstrations_are_never_evicted():
             replay.add(row)
     assert replay.protected == 21
     assert len(replay.episodes(Source.DEMO)[0]) == 21
-    assert len(replay.prior_data) == 20
+    assert len(replay.views.prior_data) == 20
 
 
 def test_full_of_demonstrations_is_an_error():
@@ -121,14 +121,14 @@ def test_full_of_demonstrations_is_an_error():
 def test_intervention_is_in_both_views_and_autonomy_in_one():
     rows = [make_row(0, t, intervened=t in (2, 3)) for t in range(6)]
     replay = filled(rows)
-    assert sorted(replay.online.members()) == [0, 1, 2, 3, 4]
-    assert sorted(replay.prior_data.members()) == [2, 3]
+    assert sorted(replay.views.online.members()) == [0, 1, 2, 3, 4]
+    assert sorted(replay.views.prior_data.members()) == [2, 3]
 
 
 def test_own_successes_join_the_demonstrations_if_asked():
     rows = make_episode(0, 4) + make_episode(1, 4, success=False)
-    assert len(filled(rows).prior_data) == 0
-    assert sorted(filled(rows, successes_as_demos=True).prior_data.members()) == [0, 1, 2, 3]
+    assert len(filled(rows).views.prior_data) == 0
+    assert sorted(filled(rows, successes_as_demos=True).views.prior_data.members()) == [0, 1, 2, 3]
 
 
 def test_batch_has_its_share_of_each_view():
@@ -218,7 +218,7 @@ def test_a_label_means_the_same_whenever_it_comes(verdict: Outcome, place: int):
     for name in ("reward", "success", "terminated", "mc_return", "aborted"):
         np.testing.assert_array_equal(getattr(early, name), getattr(late, name), name)
     for name in ("online", "prior_data", "demonstrations"):
-        one, other = getattr(early, name).members(), getattr(late, name).members()
+        one, other = (getattr(r.views, name).members() for r in (early, late))
         assert sorted(one) == sorted(other), name
 
 
@@ -244,7 +244,7 @@ def test_interleaved_actors_keep_their_own_episodes():
         for actor, queue in enumerate(queues):
             if queue:
                 replay.add(queue.popleft(), actor)
-    slots = replay.online.members()
+    slots = replay.views.online.members()
     windows = replay.windows(slots)
     assert len(slots) == 14
     same = replay.states(slots)[:, 0] == replay.states(windows.bootstrap)[:, 0]
@@ -269,9 +269,9 @@ def test_a_slot_that_is_written_over_starts_no_window_before_its_successor_is_kn
     assert len(replay) == replay.config.capacity == len(whole)
     first, second = make_episode(100, 9)[:2]
     slot = replay.add(first)
-    assert slot not in replay.online
+    assert slot not in replay.views.online
     replay.add(second)
-    assert slot in replay.online
+    assert slot in replay.views.online
 
 
 @pytest.mark.slow
@@ -282,7 +282,7 @@ def test_no_window_crosses_an_end_a_gap_or_the_wrap(rows, n_step):
     held_out: dict[tuple[int, int], Any] = {}
     for row in rows:
         held_out[(row.episode, row.t)] = row
-    for view in (replay.online, replay.prior_data):
+    for view in (replay.views.online, replay.views.prior_data):
         slots = view.members()
         if len(slots) == 0:
             continue
@@ -317,7 +317,7 @@ def test_windows_of_intervened_rows_stay_in_their_episode_and_hands(rows, hands,
     ]
     replay = filled(rows, at_takeover=at_takeover)
     driven = {(row.episode, row.t): row.intervened for row in rows if not row.end}
-    slots = replay.prior_data.members()
+    slots = replay.views.prior_data.members()
     windows = replay.windows(slots)
     for slot, _, discount, end, k in zip(slots, *windows, strict=True):
         episode, t = (int(x) for x in replay.states(np.asarray(slot))[:2])

@@ -157,9 +157,9 @@ def test_held_out_episodes_count_as_steps_and_are_never_trained_on():
     held = {e for e in range(40) if is_held_out(0.4, 1, 0, e)}
     assert 0 < len(held) < 40
     assert trainer.env_steps == 300
-    trained = np.concatenate([replay.online.members(), replay.prior_data.members()])
+    trained = np.concatenate([replay.views.online.members(), replay.views.prior_data.members()])
     assert held.isdisjoint(replay.episode[trained])
-    assert set(replay.episode[replay.holdout.members()]) == held
+    assert set(replay.episode[replay.views.holdout.members()]) == held
     drawn = replay.draw(64, np.random.default_rng(0), 50)
     assert held.isdisjoint(replay.episode[drawn])
 
@@ -167,7 +167,7 @@ def test_held_out_episodes_count_as_steps_and_are_never_trained_on():
 def test_own_success_that_is_held_out_does_not_join_the_demonstrations():
     config = replace(RESFIT, holdout=0.4, successes_as_demos=True)
     trainer = trainer_with(online(0, 40), config)
-    joined = set(trainer.replay.episode[trainer.replay.prior_data.members()])
+    joined = set(trainer.replay.episode[trainer.replay.views.prior_data.members()])
     assert joined
     assert not any(is_held_out(0.4, 1, 0, int(e)) for e in joined)
 
